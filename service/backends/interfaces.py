@@ -1,0 +1,317 @@
+"""The seams: what Brainstem asks of the world. One contract suite per Protocol runs against every adapter.
+
+Every method that touches data takes a `Scope` first and can reach nothing outside of it. Adapters raise only errors of
+`service.errors`; a dependency that cannot be reached is `Unavailable`. All methods may be called from any thread.
+`check()` raises `Unavailable` if the backend could not serve a call now; `GET /ready` asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
+
+from service.models import JSON, Passage, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Vectors: TypeAlias = npt.NDArray[np.float32]
+
+Path: TypeAlias = tuple[str, ...]
+"""Segments below the scope's root, e.g. `("chats", "c1", "turns", "t1")`: even many name a document, odd a collection."""
+
+
+class TokenVerifier(Protocol):
+    """Proves tokens by their signature, issuer, audience and times; what an app demands beyond that is `auth`'s."""
+
+    def verify(self, token: str) -> Mapping[str, object]:
+        """Return the claims of a user's ID token; raises `InvalidToken`, or `Unavailable` if no key can be had."""
+
+    def verify_app(self, token: str) -> str:
+        """Return the Firebase app id that an App Check token proves; raises as `verify` does."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stored document as it was read; `version` changes with every write and never comes back."""
+
+    path: Path
+    data: Mapping[str, JSON]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Write a document that is not there yet, else `AlreadyExists`."""
+
+    path: Path
+    data: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Write a document whole, whether it is there or not."""
+
+    path: Path
+    data: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Replace the given top-level fields of a document that is there and, if given, has `version`; else `PreconditionFailed`."""
+
+    path: Path
+    data: Mapping[str, JSON]
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a document, which need not be there unless `version` is given."""
+
+    path: Path
+    version: str | None = None
+
+
+Write: TypeAlias = Create | Set | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Documents of one collection, ordered by one field and then by id, both in the same direction.
+
+    `where` holds (field, operator, value) with the operators of Firestore `== < <= > >=`; documents without the ordering field
+    are left out. `after` continues behind a document given by its (field value, id).
+    """
+
+    collection: Path
+    order_by: str
+    descending: bool = False
+    where: Sequence[tuple[str, Literal["==", "<", "<=", ">", ">="], str | int | float | bool]] = ()
+    after: tuple[str | int | float, str] | None = None
+    limit: int = 100
+
+
+class DocumentStore(Protocol):
+    """Documents of JSON values under paths; reads see every acknowledged write."""
+
+    def get(self, scope: Scope, *paths: Path) -> list[Snapshot | None]:
+        """Read documents in one round trip, `None` for each that is not there."""
+
+    def query(self, scope: Scope, query: Query) -> list[Snapshot]:
+        """Read documents of a collection in the query's order; an unknown collection is empty."""
+
+    def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        """Apply all writes or none, at most 500, and return each one's new version (`""` for a delete)."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A passage to be found: its vector (shape `(dimensions,)`, float32, unit length) in the space of one embedder."""
+
+    passage: Passage
+    vector: Vectors
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A question: its words and its vector. `vector=None` searches by words alone, an empty `text` by vector alone.
+
+    Vectors of another `space` than the query's are never compared; their passages are still found by their words.
+    """
+
+    text: str
+    vector: Vectors | None
+    space: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found, with the app and owner that the index itself has stored for it, so that the caller can check them."""
+
+    app: str
+    user: str | None
+    passage: Passage
+
+
+class VectorIndex(Protocol):
+    """Finds passages by meaning and by words, both fused by rank, within one scope.
+
+    A user's scope finds what is theirs and what their app shares; a scope without user only what the app shares.
+    """
+
+    def upsert(self, scope: Scope, entries: Sequence[Entry]) -> None:
+        """Store entries under (document, chunk), replacing what is there; all are found once it returns."""
+
+    def search(self, scope: Scope, search: Search) -> list[Hit]:
+        """Return the best hits, best first, each document's chunk at most once."""
+
+    def delete(self, scope: Scope, document: str, chunks: int) -> None:
+        """Forget the entries 0 … `chunks` - 1 of a document; what is not there is no error."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of shape `(len(texts), dimensions)`, float32 and of unit length, and the tokens that they cost."""
+
+    vectors: Vectors
+    tokens: int
+    estimated: bool = False
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; `name` identifies the space, so vectors of different names are never compared."""
+
+    name: str
+    dimensions: int
+    batch_size: int
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed at most `batch_size` texts in their order; text beyond the model's window is cut. No text gives shape (0, d)."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What a model is asked: `messages` hold everything, `question` and `passages` repeat two parts for a model that is none."""
+
+    model: str
+    messages: tuple[Message, ...]
+    question: str
+    passages: tuple[Passage, ...] = ()
+    max_output_tokens: int = 1024
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The model ended by itself: `stop`, `length` or `content_filter`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+ModelEvent: TypeAlias = Delta | Finish | Usage
+
+
+class ModelStream(Protocol):
+    """An answer on its way. A stream that ends without `Finish` broke off, whatever the transport says."""
+
+    def __iter__(self) -> Iterator[ModelEvent]: ...
+
+    def close(self) -> None:
+        """End the call and its connection at once; safe from another thread and when called twice."""
+
+
+class LanguageModel(Protocol):
+    """Answers. `name` is the model used when a request names none."""
+
+    name: str
+
+    def stream(self, request: ModelRequest) -> ModelStream:
+        """Start an answer; raises `DependencyError` or `ContextTooLong`, here or while iterating."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    bytes: int
+    sha256: str
+
+
+class BlobStore(Protocol):
+    """Private files under names like `documents/<id>/original`."""
+
+    def put(self, scope: Scope, name: str, content: BinaryIO, media_type: str) -> Blob:
+        """Store a file whole or not at all, replacing what is there."""
+
+    def open(self, scope: Scope, name: str) -> BinaryIO:
+        """Open a file for reading; raises `NotFound`."""
+
+    def sign(self, scope: Scope, name: str, *, seconds: int, filename: str) -> str:
+        """Return a URL that serves the file as a download until it expires; raises `NotFound`."""
+
+    def delete(self, scope: Scope, name: str) -> None:
+        """Remove a file, which need not be there."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobAddress:
+    """Where a job is found, and all that a queue may know of it."""
+
+    scope: Scope
+    id: str
+
+
+class JobQueue(Protocol):
+    """Delivers each job address at least once, also after a crash."""
+
+    def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
+        """Deliver after `delay` seconds; durable once it returns; a second enqueue of an address that waits is the same one."""
+
+    def start(self, run: Callable[[JobAddress], None]) -> None:
+        """Begin to deliver; `run` returns when the job needs no further delivery and raises when it does."""
+
+    def stop(self) -> None:
+        """Cease to deliver; what was under way is delivered again later."""
+
+    def check(self) -> None: ...
+
+
+class Secrets(Protocol):
+    """Named secrets, read when needed and never logged."""
+
+    def get(self, name: str) -> str:
+        """Return a secret's value; raises `ConfigError` that names it if there is none."""
+
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """One adapter for each seam, as the settings chose them."""
+
+    tokens: TokenVerifier
+    documents: DocumentStore
+    vectors: VectorIndex
+    embedder: Embedder
+    model: LanguageModel
+    blobs: BlobStore
+    queue: JobQueue
+    secrets: Secrets
+    names: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,104 @@
+"""The settings: one table of name, default and help. The environment is read here, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dotenv import dotenv_values
+
+from service.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(default: T, help: str, *, secret: bool = False) -> T:
+    value: Any = field(default=default, metadata={"help": help, "secret": secret})
+    return value  # type: ignore[no-any-return]  # a dataclass field stands where its value will be
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is the environment variable of the same name in capitals; `.env` in the working folder fills what is unset."""
+
+    backends: str = setting("local", "Which family of backends to use: `local` (this machine)")
+    backend_tokens: str = setting("", "Who verifies tokens, if not the family's: a name, or `package.module:Class`")
+    backend_documents: str = setting("", "Where documents are stored, if not in the family's store")
+    backend_vectors: str = setting("", "What finds passages, if not the family's index")
+    backend_embedder: str = setting("", "What embeds text: `local` or `openai` (default when a key or base URL is set)")
+    backend_model: str = setting("", "What answers: `local` or `openai` (default when a key or base URL is set)")
+    backend_blobs: str = setting("", "Where files are kept, if not in the family's blob store")
+    backend_queue: str = setting("", "What delivers jobs, if not the family's queue")
+    backend_secrets: str = setting("", "Where secrets are read, if not from the family's store")
+
+    google_cloud_project: str = setting("demo-brainstem", "Project id: the audience of every token")
+    k_service: str = setting("", "Set by Cloud Run; local backends refuse to start when it is")
+
+    host: str = setting("127.0.0.1", "Address to listen on")
+    port: int = setting(8080, "Port to listen on")
+    threads: int = setting(64, "Requests served at once, streams included")
+    apps_dir: Path = setting(Path("apps"), "Folder with one folder per app")
+    web_dir: Path = setting(Path("web"), "Folder with the pages")
+    data_dir: Path = setting(Path(".brainstem"), "Folder for everything that the local backends keep")
+    log_level: str = setting("info", "`debug`, `info`, `warning` or `error`")
+
+    openai_api_key: str = setting("", "Key of OpenAI or of any compatible endpoint", secret=True)
+    openai_base_url: str = setting("", "Base URL of a compatible endpoint: Ollama, vLLM, Vertex AI …")
+    chat_model: str = setting("gpt-5-mini", "Model that answers, where an app names none")
+    embedding_model: str = setting("text-embedding-3-small", "Model that embeds, when the embedder is `openai`")
+    embedding_dimensions: int = setting(0, "Dimensions to ask of the embedding model; 0 is the model's own number")
+    stand_in_words_per_second: int = setting(60, "How fast the offline stand-in model streams; 0 is at once")
+
+    max_body_bytes: int = setting(1_000_000, "Largest JSON body")
+    max_upload_bytes: int = setting(25_000_000, "Largest file to upload")
+    upload_seconds: int = setting(120, "Seconds that one upload may take")
+    parse_seconds: int = setting(60, "Seconds that reading one file may take")
+    parse_memory_bytes: int = setting(1_500_000_000, "Memory that reading one file may take")
+    max_document_chunks: int = setting(5_000, "Chunks that one document may have")
+    ingest_workers: int = setting(2, "Documents ingested at once by this process")
+
+    connect_seconds: float = setting(2.0, "Seconds to connect to a model")
+    first_byte_seconds: float = setting(30.0, "Seconds until a model's first byte")
+    idle_seconds: float = setting(15.0, "Seconds between two bytes of a model's answer")
+    turn_seconds: float = setting(240.0, "Seconds that a turn may take in all")
+    heartbeat_seconds: float = setting(1.0, "Seconds of silence after which a stream sends a heartbeat")
+    checkpoint_seconds: float = setting(1.0, "Seconds between two saves of an answer that is being streamed")
+    lease_seconds: float = setting(10.0, "Seconds after which a turn that nobody saves counts as interrupted")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Settings:
+        """Read the settings; raises `ConfigError` that names the variable at fault."""
+        values = {**read_dotenv(dotenv), **(os.environ if environ is None else environ)}
+        given = {f.name: parse(f, values[variable(f)]) for f in fields(cls) if values.get(variable(f), "") != ""}
+        return cls(**given)
+
+    def rows(self) -> Iterator[tuple[str, str, bool, str]]:
+        """Yield (variable, value, whether it differs from the default, help) of each setting, secrets masked."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            shown = "********" if f.metadata["secret"] and value else str(value)
+            yield variable(f), shown, value != f.default, f.metadata["help"]
+
+
+def variable(f: Field[Any]) -> str:
+    return f.name.upper()
+
+
+def parse(f: Field[Any], text: str) -> str | int | float | Path:
+    kind = type(f.default)
+    try:
+        value: str | int | float | Path = kind(text)
+    except ValueError:
+        raise ConfigError(f"{variable(f)} must be {'a whole number' if kind is int else 'a number'}.") from None
+    if isinstance(value, int | float) and not 0 <= value < float("inf"):
+        raise ConfigError(f"{variable(f)} must not be negative or infinite.")
+    return value
+
+
+def read_dotenv(path: Path | None) -> dict[str, str]:
+    if path is None or not path.is_file():
+        return {}
+    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}

@@ -1,0 +1,193 @@
+"""The nouns: values that every room shares, and nothing that does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """The moment (now, if none is given) in RFC 3339 at UTC with microseconds, so that text order is time order."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling, as their verified token says; `app` is the Firebase app id that App Check proved, if any."""
+
+    uid: str
+    provider: str
+    claims: Mapping[str, object]
+    firebase_app: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The only key that opens a store: one app, and one user of it or (`user=None`) what the app shares.
+
+    Made by `service.scope` alone. `user` is the uid as the token has it; stores encode it themselves.
+    """
+
+    app: str
+    user: str | None
+
+
+class TurnStatus(StrEnum):
+    """ACCEPTED → STREAMING → COMPLETED | INTERRUPTED | FAILED."""
+
+    ACCEPTED = "ACCEPTED"
+    STREAMING = "STREAMING"
+    COMPLETED = "COMPLETED"
+    INTERRUPTED = "INTERRUPTED"
+    FAILED = "FAILED"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (TurnStatus.ACCEPTED, TurnStatus.STREAMING)
+
+
+class JobStatus(StrEnum):
+    """PENDING → PROCESSING → COMPLETED | FAILED; documents share these words with the job that ingests them."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A piece of a document that answers a question, with the place it came from.
+
+    `headings` runs from the document's top heading down; `page` counts from 1 (PDF), `line` from 1 (text formats);
+    `score` is comparable only within one search.
+    """
+
+    document: str
+    chunk: int
+    title: str
+    text: str
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    line: int | None = None
+    shared: bool = False
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A stored piece of a document, as the search sees it: `text` without its headings; tokens are estimated."""
+
+    n: int
+    text: str
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    line: int | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """An uploaded file and what became of it; `id` follows from the content, so one file is one document."""
+
+    id: str
+    title: str
+    media_type: str
+    bytes: int
+    sha256: str
+    status: JobStatus
+    created: str
+    updated: str
+    job: str
+    chunks: int = 0
+    done: int = 0
+    total: int = 0
+    embedder: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work that outlives a request; its scope is stored beside it, so that later is no freer than now."""
+
+    id: str
+    kind: str
+    status: JobStatus
+    input: Mapping[str, str]
+    created: str
+    updated: str
+    attempts: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A conversation; `running` is the turn that is being answered now, until `lease` (a timestamp)."""
+
+    id: str
+    title: str
+    created: str
+    updated: str
+    turns: int = 0
+    running: str | None = None
+    lease: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnError:
+    """Why a turn ended badly: the code, title and status of the error, and whether trying anew may help."""
+
+    code: str
+    title: str
+    status: int
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One question and its answer; `fingerprint` tells a repeated request from another one under the same key."""
+
+    id: str
+    chat: str
+    seq: int
+    prompt: str
+    status: TurnStatus
+    created: str
+    updated: str
+    fingerprint: str
+    reply: str = ""
+    citations: tuple[Passage, ...] = ()
+    model: str = ""
+    finish_reason: str | None = None
+    error: TurnError | None = None
+    lease: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One paid call, the ledger's row: tokens as the provider counted them, or estimated; times in milliseconds."""
+
+    id: str
+    kind: str
+    model: str
+    created: str
+    outcome: str
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+    request_id: str = ""
+    chat: str | None = None
+    turn: str | None = None
+    job: str | None = None
