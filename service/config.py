@@ -72,7 +72,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Settings:
         """Read the settings; raises `ConfigError` that names the variable at fault."""
         values = {**read_dotenv(dotenv), **(os.environ if environ is None else environ)}
-        given = {f.name: parse(f, values[variable(f)]) for f in fields(cls) if values.get(variable(f), "") != ""}
+        given: dict[str, Any] = {f.name: parse(f, values[variable(f)]) for f in fields(cls) if values.get(variable(f))}
         return cls(**given)
 
     def rows(self) -> Iterator[tuple[str, str, bool, str]]:
@@ -88,7 +88,8 @@ def variable(f: Field[Any]) -> str:
 
 
 def parse(f: Field[Any], text: str) -> str | int | float | Path:
-    kind = type(f.default)
+    default: Any = f.default
+    kind = type(default)
     try:
         value: str | int | float | Path = kind(text)
     except ValueError:

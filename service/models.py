@@ -144,10 +144,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnError:
-    """Why a turn ended badly: the code, title and status of the error, and whether trying anew may help."""
+    """Why a turn ended badly: the error's code, words and status, and whether trying anew may help."""
 
     code: str
     title: str
+    detail: str
     status: int
     retryable: bool
 

@@ -1,0 +1,1 @@
+"""The HTTP edge: with `app` the only place that knows Flask."""

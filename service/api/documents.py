@@ -1,0 +1,104 @@
+"""Documents and search."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from flask import request
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from service.api import cursors, schemas
+from service.api.encoders import document_answer, passage_answer
+from service.api.routing import AnyOperation, Call, Operation, Reply
+from service.api.schemas import NoQuery, PageQuery, SearchBody
+from service.errors import BadRequest, TooLarge, UnsupportedMediaType
+from service.models import timestamp
+from service.services import Services
+
+APP = "/v1/apps/<app>"
+BASE = f"{APP}/documents"
+FORM_BYTES = 100_000
+
+
+def documents(services: Services) -> list[AnyOperation]:
+    """The operations on a user's documents, and the search in them and in what the app shares."""
+    ingestion, settings = services.ingestion, services.settings
+
+    def list_documents(call: Call[PageQuery, None]) -> msgspec.Struct:
+        limit = call.query.limit
+        found = ingestion.documents(call.scope, limit, cursors.decode(call.query.cursor))
+        more = cursors.encode((found[-1].created, found[-1].id)) if len(found) == limit else None
+        return schemas.DocumentsAnswer([document_answer(document) for document in found], more)
+
+    def get_document(call: Call[NoQuery, None]) -> msgspec.Struct:
+        return document_answer(ingestion.document(call.scope, call.ids["document"]))
+
+    def add_document(call: Call[NoQuery, None]) -> Reply:
+        file = uploaded_file(settings.max_upload_bytes)
+        received = ingestion.receive(call.scope, file.stream, file.filename or "", file.mimetype)  # type: ignore[arg-type]
+        services.jobs.submit_ingestion(call.scope, received)
+        where = {"Location": f"/v1/apps/{call.app.id}/documents/{received.document.id}"}
+        return Reply(202 if received.writes else 200, document_answer(received.document), where)
+
+    def delete_document(call: Call[NoQuery, None]) -> Reply:
+        ingestion.delete(call.scope, call.ids["document"])
+        return Reply(204)
+
+    def get_original(call: Call[NoQuery, None]) -> msgspec.Struct:
+        url, seconds = ingestion.original(call.scope, call.ids["document"])
+        return schemas.LinkAnswer(url, timestamp(datetime.now(UTC) + timedelta(seconds=seconds)))
+
+    def search(call: Call[NoQuery, SearchBody]) -> msgspec.Struct:
+        found = services.context.search(call.scope, call.body.text, call.body.limit)
+        if found.call:
+            services.usage.record(call.scope, found.call)
+        return schemas.SearchAnswer([passage_answer(passage) for passage in found.passages])
+
+    return [
+        Operation(
+            "list_documents", "GET", BASE, "member", "Documents, the newest first", list_documents,
+            {200: schemas.DocumentsAnswer}, query=PageQuery,
+        ),
+        Operation(
+            "get_document", "GET", f"{BASE}/<document>", "member", "A document and how far its ingestion is",
+            get_document, {200: schemas.DocumentAnswer},
+        ),
+        Operation(
+            "add_document", "POST", BASE, "member",
+            "Add a file (multipart, field `file`) to be ingested; one that is there already is answered with 200",
+            add_document, {200: schemas.DocumentAnswer, 202: schemas.DocumentAnswer}, upload=True,
+        ),
+        Operation(
+            "delete_document", "DELETE", f"{BASE}/<document>", "member", "Forget a document with its vectors and file",
+            delete_document, {204: None},
+        ),
+        Operation(
+            "get_original", "GET", f"{BASE}/<document>/original", "member", "A URL that downloads the file as it was sent",
+            get_original, {200: schemas.LinkAnswer},
+        ),
+        Operation(
+            "search", "POST", f"{APP}/search", "member", "The passages that answer a text best", search,
+            {200: schemas.SearchAnswer}, body=SearchBody,
+        ),
+    ]  # fmt: skip
+
+
+def uploaded_file(limit: int) -> FileStorage:
+    """The one file of a multipart body; raises `TooLarge` as soon as it is."""
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("Send the file as multipart/form-data, in the field `file`.")
+    request.max_content_length = limit + FORM_BYTES
+    request.max_form_memory_size = FORM_BYTES
+    request.max_form_parts = 10
+    try:
+        files = request.files
+    except RequestEntityTooLarge:
+        raise TooLarge(f"A file may have {limit} bytes.") from None
+    except Exception as error:  # the server's own parser errors escape through the stream
+        raise BadRequest("The form is malformed.") from error
+    given = files.getlist("file")
+    if len(given) != 1 or len(files) != 1 or request.form:
+        raise BadRequest("Send one file, in the field `file`, and nothing else.")
+    return given[0]

@@ -1,0 +1,157 @@
+"""Carries a turn: a thread reads the model, the request's own thread feeds the machine and does what it says."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+from service import logging as log
+from service.backends.interfaces import LanguageModel, ModelStream
+from service.chat import (
+    Accepted,
+    Citations,
+    ClientEvent,
+    ClientLeft,
+    Deadline,
+    Effect,
+    Ended,
+    Failed,
+    Heartbeat,
+    Prepared,
+    Repeated,
+    Save,
+    Saved,
+    SaveFailed,
+    Send,
+    Text,
+    Tick,
+    TurnInput,
+    ending,
+)
+from service.conversations import Conversations
+from service.errors import BrainstemError, DependencyError, UpstreamProtocol
+
+SAVE_TRIES = 4
+SAVE_PAUSE_SECONDS = 0.25
+FOLLOW_SECONDS = 0.25
+
+
+class Pump:
+    """Answers a prepared turn. Iterate it for the client's events; `close()` it when the client is gone or served."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        model: LanguageModel,
+        conversations: Conversations,
+        *,
+        turn_seconds: float,
+        tick: float,
+    ) -> None:
+        self._machine = prepared.machine
+        self._request = prepared.request
+        self._scope = prepared.scope
+        self._model = model
+        self._conversations = conversations
+        self._deadline = time.monotonic() + turn_seconds
+        self._tick = tick
+        self._inbox: queue.SimpleQueue[TurnInput] = queue.SimpleQueue()
+        self._stream: ModelStream | None = None
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[ClientEvent]:
+        """Yield events until the turn has ended; the last one is `Done` or `Error`."""
+        reader = threading.Thread(target=contextvars.copy_context().run, args=(self._read,), name="model", daemon=True)
+        reader.start()
+        try:
+            yield from self._perform(self._machine.start(time.monotonic()))
+            while not self._machine.done:
+                yield from self._perform(self._machine.feed(self._next(), time.monotonic()))
+        finally:
+            self._hang_up()
+
+    def close(self) -> None:
+        """End the turn if it is still running: nobody listens. What came so far is kept."""
+        self._hang_up()
+        for _ in self._perform(self._machine.feed(ClientLeft(), time.monotonic())):
+            pass
+
+    def _next(self) -> TurnInput:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._hang_up()
+            return Deadline()
+        try:
+            return self._inbox.get(timeout=min(self._tick, left))
+        except queue.Empty:
+            return Tick()
+
+    def _perform(self, effects: list[Effect]) -> Iterator[ClientEvent]:
+        for effect in effects:
+            match effect:
+                case Send(event):
+                    yield event
+                case Save():
+                    yield from self._perform(self._machine.feed(self._save(effect), time.monotonic()))
+
+    def _save(self, save: Save) -> Saved | SaveFailed:
+        """Commit; a store that cannot be reached is tried again for a second, for the answer was paid."""
+        for attempt in range(SAVE_TRIES):
+            try:
+                return Saved(self._conversations.save(self._scope, save.writes))
+            except DependencyError as error:
+                failure: BrainstemError = error
+                if not self._machine.turn.status.terminal:
+                    break
+                time.sleep(SAVE_PAUSE_SECONDS * attempt)
+            except BrainstemError as error:
+                failure = error
+                break
+        log.event("turn_not_saved", logging.ERROR, failure)
+        return SaveFailed(failure)
+
+    def _read(self) -> None:
+        """Read the model into the inbox; the last thing put there is `Ended` or `Failed`."""
+        try:
+            self._stream = self._model.stream(self._request)
+            if self._closed.is_set():
+                self._stream.close()
+            for event in self._stream:
+                self._inbox.put(event)
+            self._inbox.put(Ended())
+        except BrainstemError as error:
+            self._inbox.put(Failed(error))
+        except Exception as error:  # noqa: BLE001  # an adapter's mistake must not leave the client waiting
+            log.event("model_crashed", logging.ERROR, error)
+            self._inbox.put(Failed(UpstreamProtocol()))
+
+    def _hang_up(self) -> None:
+        self._closed.set()
+        if self._stream is not None:
+            self._stream.close()
+
+
+def follow(repeated: Repeated, conversations: Conversations, tick: float) -> Iterator[ClientEvent]:
+    """The events of a turn that the same request began before; one that still runs is followed by its saves."""
+    turn = repeated.turn
+    yield Accepted(turn, repeated.chat)
+    cited, shown, silence = False, 0, time.monotonic()
+    while True:
+        if turn.citations and not cited:
+            cited = True
+            yield Citations(turn.citations)
+        if len(turn.reply) > shown:
+            yield Text(turn.reply[shown:])
+            shown, silence = len(turn.reply), time.monotonic()
+        if turn.status.terminal:
+            yield ending(turn)
+            return
+        if time.monotonic() - silence >= tick:
+            silence = time.monotonic()
+            yield Heartbeat()
+        time.sleep(FOLLOW_SECONDS)
+        turn = conversations.turn(repeated.scope, turn.chat, turn.id)

@@ -1,0 +1,187 @@
+"""Operations: what a route is called, who may call it, what it takes and gives. Routes and `/openapi.json` come from one table."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import msgspec
+from flask import Blueprint, Flask, Response, g, request
+
+from service import logging as log
+from service.api import parsing
+from service.api.schemas import NoQuery
+from service.apps import App
+from service.auth import authenticate
+from service.errors import BadRequest
+from service.models import Principal, Scope
+from service.scope import enter
+from service.services import Services
+
+B = TypeVar("B")
+Q = TypeVar("Q")
+
+Access = Literal["public", "signed-in", "member"]
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    """A request that passed its operation's checks. `scope` and `app` are there for members, `principal` for who signed in."""
+
+    ids: dict[str, str]
+    query: Q
+    body: B
+    _principal: Principal | None
+    _app: App | None
+    _scope: Scope | None
+
+    @property
+    def principal(self) -> Principal:
+        assert self._principal is not None
+        return self._principal
+
+    @property
+    def app(self) -> App:
+        assert self._app is not None
+        return self._app
+
+    @property
+    def scope(self) -> Scope:
+        assert self._scope is not None
+        return self._scope
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer other than 200 with a body."""
+
+    status: int
+    body: msgspec.Struct | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call[Q, B]], "msgspec.Struct | Reply | Response"]
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Q, B]):
+    """One method of one path. `access` is its guard: `public`, `signed-in` (any user) or `member` (of the app in the path)."""
+
+    name: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    access: Access
+    summary: str
+    handler: Handler[Q, B]
+    answers: dict[int, type[msgspec.Struct] | None]
+    query: type[Q] = cast("type[Q]", NoQuery)
+    body: type[B] = cast("type[B]", type(None))
+    any_object: bool = False
+    upload: bool = False
+    streams: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+AnyOperation = Operation[Any, Any]
+
+
+def blueprint(noun: str, services: Services, operations: Sequence[AnyOperation]) -> Blueprint:
+    """Make a noun's blueprint of its operations."""
+    made = Blueprint(noun, __name__)
+    for operation in operations:
+        made.add_url_rule(
+            operation.path,
+            endpoint=operation.name,
+            view_func=view(services, operation),
+            methods=[operation.method],
+        )
+    return made
+
+
+def view(services: Services, operation: AnyOperation) -> Callable[..., Response]:
+    """Wrap an operation: who calls, may they, is what they send sound; only then the handler runs."""
+
+    def run(**ids: str) -> Response:
+        principal = app = scope = None
+        if operation.access != "public":
+            principal = authenticate(
+                services.backends.tokens,
+                request.headers.get("Authorization"),
+                request.headers.get("X-Firebase-AppCheck"),
+            )
+        if operation.access == "member":
+            assert principal is not None
+            app = services.apps.get(ids.pop("app"))
+            scope = enter(principal, app)
+            g.log_fields["app"] = app.id
+        checked = {
+            name: value if operation.access == "public" else parsing.check_id(value) for name, value in ids.items()
+        }
+        query = parsing.query_struct(request, operation.query)
+        body = read_body(services, operation)
+        return render(operation.handler(Call(checked, query, body, principal, app, scope)))
+
+    return run
+
+
+def read_body(services: Services, operation: AnyOperation) -> object:
+    if operation.upload:
+        return None
+    limit = services.settings.max_body_bytes
+    if operation.any_object:
+        return parsing.read_json(request, limit)
+    if operation.body is not type(None):
+        return parsing.to_struct(parsing.read_json(request, limit), operation.body)
+    sent = request.content_length or "Transfer-Encoding" in request.headers
+    if sent and parsing.read_body(request, limit):
+        raise BadRequest("This endpoint takes no body.")
+    return None
+
+
+def render(answer: msgspec.Struct | Reply | Response) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    reply = answer if isinstance(answer, Reply) else Reply(200, answer)
+    body = b"" if reply.body is None else msgspec.json.encode(reply.body)
+    response = Response(body, status=reply.status, headers=reply.headers, content_type=JSON_TYPE)
+    if reply.body is None:
+        del response.headers["Content-Type"]
+    return response
+
+
+def register(app: Flask) -> None:
+    """Give each request an id, log it once when it is answered, and keep answers out of caches."""
+
+    @app.before_request
+    def begin() -> None:
+        g.request_id = uuid.uuid4().hex
+        g.started = time.monotonic()
+        g.log_fields = {}
+        g.binding = log.bind(request=g.request_id)
+        g.binding.__enter__()
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        log.event(
+            "request",
+            logging.DEBUG if request.endpoint in ("system.health", "pages.asset") else logging.INFO,
+            method=request.method,
+            route=str(request.url_rule or "-"),
+            status=response.status_code,
+            ms=round((time.monotonic() - g.started) * 1000, 1),
+            **g.log_fields,
+        )
+        return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        if "binding" in g:
+            g.binding.__exit__(None, None, None)

@@ -1,0 +1,248 @@
+"""The shapes that go over HTTP, in camelCase; they validate what comes in and describe it in `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from service.models import JSON
+
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Limit = Annotated[int, Meta(ge=1, le=100)]
+Cursor = Annotated[str, Meta(max_length=500)]
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What a client sends; a field that is not listed is refused."""
+
+
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """What a client gets."""
+
+
+class PageQuery(Body, frozen=True):
+    limit: Limit = 20
+    cursor: Cursor | None = None
+
+
+class NoQuery(Body, frozen=True):
+    pass
+
+
+class DaysQuery(Body, frozen=True):
+    days: Annotated[int, Meta(ge=1, le=366)] = 30
+
+
+class MessageBody(Body, frozen=True):
+    """A message of the user. `id` makes it safe to send again: the same id is the same turn."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=200_000)]
+    id: Identifier | None = None
+
+
+class RenameBody(Body, frozen=True):
+    title: Title
+
+
+class SearchBody(Body, frozen=True):
+    text: Annotated[str, Meta(min_length=1, max_length=8000)]
+    limit: Annotated[int, Meta(ge=1, le=50)] = 10
+
+
+class SignInBody(Body, frozen=True):
+    user: Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class AppAnswer(Answer, frozen=True):
+    id: str
+    name: str
+    description: str
+
+
+class AppsAnswer(Answer, frozen=True):
+    apps: list[AppAnswer]
+
+
+class ChatAnswer(Answer, frozen=True):
+    id: str
+    title: str
+    created: str
+    updated: str
+    turn_count: int
+
+
+class PassageAnswer(Answer, frozen=True):
+    document: str
+    chunk: int
+    title: str
+    text: str
+    headings: list[str]
+    page: int | None
+    line: int | None
+    shared: bool
+    score: float
+
+
+class TurnErrorAnswer(Answer, frozen=True):
+    code: str
+    title: str
+    detail: str
+    status: int
+    retryable: bool
+
+
+class TurnAnswer(Answer, frozen=True):
+    """One question and its answer. `status` runs ACCEPTED → STREAMING → COMPLETED | INTERRUPTED | FAILED."""
+
+    id: str
+    chat: str
+    seq: int
+    prompt: str
+    reply: str
+    status: str
+    citations: list[PassageAnswer]
+    created: str
+    updated: str
+    model: str
+    finish_reason: str | None
+    error: TurnErrorAnswer | None
+
+
+class ChatsAnswer(Answer, frozen=True):
+    chats: list[ChatAnswer]
+    next_cursor: str | None
+
+
+class ChatWithTurnsAnswer(ChatAnswer, frozen=True):
+    turns: list[TurnAnswer]
+    next_cursor: str | None
+
+
+class DocumentAnswer(Answer, frozen=True):
+    """An uploaded file. `status` runs PENDING → PROCESSING (`done` of `total` chunks) → COMPLETED | FAILED (`error`)."""
+
+    id: str
+    title: str
+    media_type: str
+    bytes: int
+    sha256: str
+    status: str
+    created: str
+    updated: str
+    chunks: int
+    done: int
+    total: int
+    error: str | None
+
+
+class DocumentsAnswer(Answer, frozen=True):
+    documents: list[DocumentAnswer]
+    next_cursor: str | None
+
+
+class LinkAnswer(Answer, frozen=True):
+    """A URL that works without a token until it expires."""
+
+    url: str
+    expires_at: str
+
+
+class SearchAnswer(Answer, frozen=True):
+    passages: list[PassageAnswer]
+
+
+class DataAnswer(Answer, frozen=True):
+    id: str
+    data: dict[str, JSON]
+    updated: str
+
+
+class DataListAnswer(Answer, frozen=True):
+    data: list[DataAnswer]
+    next_cursor: str | None
+
+
+class UsageRowAnswer(Answer, frozen=True):
+    day: str
+    kind: str
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+
+class UsageAnswer(Answer, frozen=True):
+    since: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    rows: list[UsageRowAnswer]
+
+
+class TokenAnswer(Answer, frozen=True):
+    token: str
+    user: str
+    expires_at: str
+
+
+class ModelAnswer(Answer, frozen=True):
+    name: str
+    stand_in: bool
+
+
+class ConfigAnswer(Answer, frozen=True):
+    """What a page must know before anyone signs in."""
+
+    version: str
+    sign_in: str
+    model: ModelAnswer
+    max_upload_bytes: int
+    accept: list[str]
+
+
+class HealthAnswer(Answer, frozen=True):
+    status: str
+    version: str
+
+
+class ReadyAnswer(Answer, frozen=True):
+    """`backends` says of each `ok`, or in a sentence what fails."""
+
+    ready: bool
+    backends: dict[str, str]
+
+
+class Problem(Answer, frozen=True):
+    """An error as RFC 9457 describes it, with a stable `code`; `retryable` says whether the same request may succeed later."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    retryable: bool
+
+
+class AcceptedEvent(Answer, frozen=True):
+    turn: TurnAnswer
+    chat: ChatAnswer
+
+
+class CitationsEvent(Answer, frozen=True):
+    citations: list[PassageAnswer]
+
+
+class DeltaEvent(Answer, frozen=True):
+    text: str
+
+
+class DoneEvent(Answer, frozen=True):
+    turn: TurnAnswer
+
+
+class ErrorEvent(Problem, frozen=True):
+    turn: TurnAnswer

@@ -1,0 +1,31 @@
+"""What the caller's use amounts to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.api import schemas
+from service.api.routing import AnyOperation, Call, Operation
+from service.api.schemas import DaysQuery
+from service.services import Services
+
+
+def usage(services: Services) -> list[AnyOperation]:
+    """The operations on the ledger."""
+
+    def get_usage(call: Call[DaysQuery, None]) -> msgspec.Struct:
+        since, rows = services.usage.summary(call.scope, call.query.days)
+        return schemas.UsageAnswer(
+            since=since,
+            calls=sum(row.calls for row in rows),
+            input_tokens=sum(row.input_tokens for row in rows),
+            output_tokens=sum(row.output_tokens for row in rows),
+            rows=[msgspec.convert(row, schemas.UsageRowAnswer, from_attributes=True) for row in rows],
+        )
+
+    return [
+        Operation(
+            "get_usage", "GET", "/v1/apps/<app>/usage", "member", "Your calls and tokens by day, kind and model",
+            get_usage, {200: schemas.UsageAnswer}, query=DaysQuery,
+        )
+    ]  # fmt: skip

@@ -1,0 +1,50 @@
+"""The application factory: settings → backends → services → Flask."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from service.api import cors, local, problems, routing
+from service.api.chats import chats
+from service.api.data import data
+from service.api.documents import documents
+from service.api.pages import pages
+from service.api.system import system
+from service.api.usage import usage
+from service.backends import registry
+from service.config import Settings
+from service.services import Services, assemble
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the WSGI application; raises `ConfigError`. It delivers jobs too, from the moment on that it is made."""
+    settings = settings or Settings.load()
+    services = assemble(settings, registry.build(settings))
+    services.apps.all()  # an app that does not hold keeps the process from starting
+    services.backends.queue.start(services.jobs.run)
+    return create_flask(services)
+
+
+def create_flask(services: Services) -> Flask:
+    """Make the Flask application of assembled services."""
+    app = Flask("brainstem", static_folder=None)
+    app.extensions["brainstem"] = services
+    routing.register(app)
+    problems.register(app)
+    nouns = {
+        "chats": chats(services),
+        "documents": documents(services),
+        "data": data(services),
+        "usage": usage(services),
+    }
+    if services.backends.names["tokens"] == "local":
+        nouns["sign_in"] = local.sign_in(services)
+        local.refuse_foreign_hosts(app)
+    if services.backends.names["blobs"] == "local":
+        nouns["downloads"] = local.downloads(services)
+    nouns["system"] = system(services, [operation for noun in nouns.values() for operation in noun])
+    cors.register(app, services.apps)
+    for noun, operations in nouns.items():
+        app.register_blueprint(routing.blueprint(noun, services, operations))
+    app.register_blueprint(pages(services.settings.web_dir))
+    return app

@@ -1,0 +1,170 @@
+"""The apps: one folder each under `apps/`, with `app.toml` and prompts, validated so that an error names file, key and remedy."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from service import logging as log
+from service.errors import ConfigError, NotFound
+
+APP_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+Count = Annotated[int, Meta(ge=0, le=1000)]
+Tokens = Annotated[int, Meta(ge=1, le=2_000_000)]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Access(Table, frozen=True):
+    """Who may use the app: any signed-in user (`open`), or those whose token's claim `apps` lists it (`claim`)."""
+
+    membership: Literal["open", "claim"] = "open"
+    anonymous: bool = False
+    origins: tuple[Annotated[str, Meta(pattern=r"^https?://[a-z0-9.:\[\]-]+$")], ...] = ()
+    firebase_apps: tuple[str, ...] = ()
+
+
+class Model(Table, frozen=True):
+    """Which model answers; without a name, the one of the settings."""
+
+    name: Annotated[str, Meta(max_length=200)] = ""
+    max_output_tokens: Tokens = 1024
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+
+
+class ContextRules(Table, frozen=True):
+    """What the prompt may hold: `data` names the user's own documents, `token_budget` bounds everything together."""
+
+    history_turns: Count = 10
+    token_budget: Tokens = 8000
+    data: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ...] = ()
+
+
+class Retrieval(Table, frozen=True):
+    """How the app's documents are searched: how many passages, and how many chunks around each come along."""
+
+    enabled: bool = True
+    passages: Annotated[int, Meta(ge=1, le=50)] = 6
+    neighbours: Annotated[int, Meta(ge=0, le=5)] = 1
+
+
+class Limits(Table, frozen=True):
+    """What one request may hold."""
+
+    message_chars: Annotated[int, Meta(ge=1, le=200_000)] = 8000
+
+
+class AppFile(Table, frozen=True):
+    """The content of `app.toml`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    description: Annotated[str, Meta(max_length=500)] = ""
+    prompt: str = "prompts/system.md"
+    access: Access = Access()
+    model: Model = Model()
+    context: ContextRules = ContextRules()
+    retrieval: Retrieval = Retrieval()
+    limits: Limits = Limits()
+
+
+class App(Table, frozen=True):
+    """An app as the service uses it: its file, its id (the folder's name) and the text of its prompt."""
+
+    id: str
+    file: AppFile
+    prompt: str
+
+
+class AppCatalog:
+    """The apps of a folder. A changed or new app is seen at its next use; a change that does not hold keeps the last good one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[str, tuple[tuple[int, ...], App]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, app_id: str) -> App:
+        """Return an app; raises `NotFound`."""
+        if not APP_ID.fullmatch(app_id):
+            raise NotFound
+        with self._lock:
+            return self._current(app_id)
+
+    def all(self) -> list[App]:
+        """Return every app, by id; raises `ConfigError` for the first that does not hold."""
+        if not self._folder.is_dir():
+            raise ConfigError(f"{self._folder}: no such folder. Set APPS_DIR to the folder that holds the apps.")
+        return [load(folder) for folder in sorted(self._folder.iterdir()) if (folder / "app.toml").is_file()]
+
+    def _current(self, app_id: str) -> App:
+        folder = self._folder / app_id
+        known = self._loaded.get(app_id)
+        try:
+            if known and known[0] == stamps(folder, known[1]):
+                return known[1]
+            app = load(folder)
+            self._loaded[app_id] = (stamps(folder, app), app)
+        except FileNotFoundError:
+            self._loaded.pop(app_id, None)
+            raise NotFound from None
+        except ConfigError as error:
+            log.event("app_invalid", logging.ERROR, app=app_id, detail=error.detail)
+            if known is None:
+                raise
+            return known[1]
+        return app
+
+
+def load(folder: Path) -> App:
+    """Read and validate an app's folder; raises `ConfigError`, or `FileNotFoundError` if it has no `app.toml`."""
+    path = folder / "app.toml"
+    if not APP_ID.fullmatch(folder.name):
+        raise ConfigError(f"{folder}: an app's folder is named with a-z, 0-9 and -, starts with a letter, 32 at most.")
+    try:
+        file = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), AppFile)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {explain(str(error))}") from None
+    return App(folder.name, file, read_prompt(folder, file.prompt))
+
+
+def explain(message: str) -> str:
+    """Turn msgspec's message into one that names the key and the remedy."""
+    problem, _, place = message.partition(" - at `$")
+    key = place.strip("`").lstrip(".")
+    if match := re.search(r"unknown field `(.*)`", problem):
+        full = f"{key}.{match[1]}" if key else match[1]
+        return f"`{full}` is not a key of app.toml. Remove it, or see docs/apps.md for the keys that are."
+    if match := re.search(r"missing required field `(.*)`", problem):
+        return f"`{match[1]}` is missing. Add it."
+    return f"`{key}`: {problem[0].lower()}{problem[1:]}. Correct the value."
+
+
+def read_prompt(folder: Path, name: str) -> str:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{folder / 'app.toml'}: `prompt` leads out of the app's folder. Name a file inside of it.")
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            f"{folder / 'app.toml'}: `prompt` names {name}, which cannot be read as text. Create it or correct the name."
+        ) from None
+    if not text:
+        raise ConfigError(f"{path}: the prompt is empty. Say in it what the app is for.")
+    return text
+
+
+def stamps(folder: Path, app: App) -> tuple[int, ...]:
+    return tuple((folder / name).stat().st_mtime_ns for name in ("app.toml", app.file.prompt))

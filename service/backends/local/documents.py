@@ -1,0 +1,141 @@
+"""Documents in one SQLite file, with Firestore's limits, so that nothing works on a laptop alone."""
+
+from __future__ import annotations
+
+import json
+import secrets as random
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+
+from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
+from service.backends.local import limits, paths, queries
+from service.backends.local.queries import INDEXED, sort_key
+from service.backends.local.sqlite import Database
+from service.config import Settings
+from service.errors import AlreadyExists, BadRequest, PreconditionFailed, TooLarge
+from service.models import JSON, Scope
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS documents (
+        collection TEXT NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, version TEXT NOT NULL,
+        updated BLOB, created BLOB, seq BLOB, PRIMARY KEY (collection, id))""",
+    *(
+        f"CREATE INDEX IF NOT EXISTS documents_by_{field} ON documents (collection, {field}, id) WHERE {field} IS NOT NULL"
+        for field in INDEXED
+    ),
+)
+
+
+class SQLiteDocuments:
+    """The document store of a laptop. A commit that names one document twice is a `BadRequest`."""
+
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+        self._database = Database(settings.data_dir / "documents.sqlite3", SCHEMA, "The document store")
+
+    def get(self, scope: Scope, *paths: Path) -> list[Snapshot | None]:
+        places = [place(scope, path) for path in paths]
+        with self._database.read() as connection:
+            rows = [read(connection, where) for where in places]
+        return [
+            None if row is None else Snapshot(path, json.loads(row[0]), row[1])
+            for path, row in zip(paths, rows, strict=True)
+        ]
+
+    def query(self, scope: Scope, query: Query) -> list[Snapshot]:
+        queries.check(query)
+        statement, values = queries.select(scope, query)
+        with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
+            parsed = ((id, json.loads(data), version) for id, data, version in rows)
+            found = (row for row in parsed if queries.matches(row[1], query))
+            if query.order_by not in INDEXED:
+                found = queries.in_order(found, query)
+            return [
+                Snapshot((*query.collection, paths.decode(id)), data, version)
+                for id, data, version in islice(found, query.limit)
+            ]
+
+    def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        places = [place(scope, write.path) for write in writes]
+        check_writes(places, writes)
+        if not writes:
+            return []
+        with self._database.write() as connection:
+            return [apply(connection, where, write) for where, write in zip(places, writes, strict=True)]
+
+    def check(self) -> None:
+        with self._database.write() as connection:
+            connection.execute("SELECT 1 FROM documents LIMIT 1")
+
+
+def place(scope: Scope, path: Path) -> tuple[str, str]:
+    """Return the (collection, id) that a document is stored under."""
+    if not path or len(path) % 2:
+        raise BadRequest("A document's path must have an even number of segments.")
+    *collection, id = paths.locate(scope, path)
+    return "/".join(collection), id
+
+
+def check_writes(places: Sequence[tuple[str, str]], writes: Sequence[Write]) -> None:
+    if len(writes) > limits.MAX_WRITES:
+        raise TooLarge("A commit must not hold more than 500 writes.")
+    if len(set(places)) < len(places):
+        raise BadRequest("A commit must not write the same document twice.")
+    if any(isinstance(write, Update) and not write.data for write in writes):
+        raise BadRequest("An update must change at least one field.")
+    sizes = (limits.document_size(where, write.data) for where, write in zip(places, writes) if not isinstance(write, Delete))
+    if sum(sizes) > limits.MAX_COMMIT_BYTES:
+        raise TooLarge("A commit must not be larger than 10 MiB.")
+
+
+def read(connection: sqlite3.Connection, where: tuple[str, str]) -> tuple[str, str] | None:
+    statement = "SELECT data, version FROM documents WHERE collection = ? AND id = ?"
+    row: tuple[str, str] | None = connection.execute(statement, where).fetchone()
+    return row
+
+
+def apply(connection: sqlite3.Connection, where: tuple[str, str], write: Write) -> str:
+    """Make one write of a commit and return the new version; an error undoes the whole commit."""
+    match write:
+        case Create():
+            return insert(connection, where, write.data)
+        case Set():
+            delete(connection, where, None)
+            return insert(connection, where, write.data)
+        case Update():
+            return update(connection, where, write)
+        case Delete():
+            delete(connection, where, write.version)
+            return ""
+
+
+def insert(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
+    stored = row(data)
+    statement = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    if connection.execute(statement, (*where, *stored)).rowcount == 0:
+        raise AlreadyExists("This document exists already.")
+    return stored[1]
+
+
+def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update) -> str:
+    found = read(connection, where)
+    if found is None or write.version not in (None, found[1]):
+        raise PreconditionFailed("This document is gone or has changed.")
+    data = json.loads(found[0]) | dict(write.data)
+    limits.document_size(where, data)
+    delete(connection, where, None)
+    return insert(connection, where, data)
+
+
+def delete(connection: sqlite3.Connection, where: tuple[str, str], version: str | None) -> None:
+    statement = "DELETE FROM documents WHERE collection = ? AND id = ? AND coalesce(?, version) = version"
+    if connection.execute(statement, (*where, version)).rowcount == 0 and version is not None:
+        raise PreconditionFailed("This document is gone or has changed.")
+
+
+def row(data: Mapping[str, JSON]) -> tuple[str, str, bytes | None, bytes | None, bytes | None]:
+    """Return a document's data, version and sort keys. Versions are random, so none comes back with a document made anew."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    updated, created, seq = (sort_key(data[field]) if field in data else None for field in INDEXED)
+    return text, random.token_urlsafe(12), updated, created, seq

@@ -1,0 +1,106 @@
+"""Queries over stored documents: values compare and sort as in Firestore, whatever SQLite thinks of them."""
+
+from __future__ import annotations
+
+import json
+import operator
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from service.backends.interfaces import Query
+from service.backends.local import limits, paths
+from service.errors import BadRequest
+from service.models import JSON, Scope
+
+INDEXED = ("updated", "created", "seq")
+"""Fields whose order costs the same however large a collection grows; by any other field, the collection is read whole."""
+
+COMPARE: Mapping[str, Callable[[bytes, bytes], bool]] = {
+    "==": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def check(query: Query) -> None:
+    if len(query.collection) % 2 == 0:
+        raise BadRequest("A collection's path must have an odd number of segments.")
+    if query.limit < 0 or any(op not in COMPARE for _, op, _ in query.where):
+        raise BadRequest("A query must have known operators and a limit that is not negative.")
+    operands: list[object] = [value for _, _, value in query.where]
+    limits.document_size((), {"operands": operands + [query.after[0] if query.after else None]})
+
+
+def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
+    """Return the statement that yields (id, data, version) of the candidates, in the query's order if there is an index for it."""
+    conditions = ["collection = ?"]
+    values: list[str | bytes] = ["/".join(paths.locate(scope, query.collection))]
+    for field, op, value in query.where:
+        if field in INDEXED:
+            conditions.append(f"{field} {op} ?")
+            values.append(sort_key(value))
+    order = ""
+    if query.order_by in INDEXED:
+        conditions.append(f"{query.order_by} IS NOT NULL")
+        direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
+        order = f" ORDER BY {query.order_by} {direction}, id {direction}"
+        if query.after is not None:
+            conditions.append(f"({query.order_by}, id) {beyond} (?, ?)")
+            values += [sort_key(query.after[0]), paths.encode(query.after[1])]
+    # Only names of our own stand in the text: fields of INDEXED and operators of COMPARE.
+    return f"SELECT id, data, version FROM documents WHERE {' AND '.join(conditions)}{order}", values  # noqa: S608
+
+
+def matches(data: Mapping[str, JSON], query: Query) -> bool:
+    """Tell whether a document has the ordering field and meets every condition; values of another type never do."""
+    return query.order_by in data and all(
+        field in data and compare(sort_key(data[field]), op, sort_key(value)) for field, op, value in query.where
+    )
+
+
+def compare(stored: bytes, op: str, operand: bytes) -> bool:
+    return stored[0] == operand[0] and COMPARE[op](stored, operand)
+
+
+def in_order(
+    found: Iterable[tuple[str, Mapping[str, JSON], str]], query: Query
+) -> Iterator[tuple[str, Mapping[str, JSON], str]]:
+    """Sort what no index has in order, and continue behind `after`."""
+
+    def position(row: tuple[str, Mapping[str, JSON], str]) -> tuple[bytes, str]:
+        return sort_key(row[1][query.order_by]), row[0]
+
+    rows = sorted(found, key=position, reverse=query.descending)
+    if query.after is None:
+        return iter(rows)
+    start = sort_key(query.after[0]), paths.encode(query.after[1])
+    return (row for row in rows if (position(row) < start if query.descending else position(row) > start))
+
+
+def sort_key(value: JSON) -> bytes:
+    """Encode a value so that the order of bytes is Firestore's: null, booleans, numbers, text (by UTF-8), lists, objects.
+
+    Lists and objects have a stable order among themselves, but not Firestore's.
+    """
+    match value:
+        case None:
+            return b"\0"
+        case bool():
+            return b"\1\1" if value else b"\1\0"
+        case int() | float():
+            return b"\2" + number_key(value)
+        case str():
+            return b"\3" + value.encode()
+    rank = b"\5" if isinstance(value, Mapping) else b"\4"
+    return rank + json.dumps(value, sort_keys=True).encode()
+
+
+def number_key(number: int | float) -> bytes:
+    """Encode the nearest double, its bits turned so that they sort, then what a whole number beyond 2^53 differs from it."""
+    nearest = float(number) + 0.0  # so that -0.0 is 0.0
+    bits: int = struct.unpack(">Q", struct.pack(">d", nearest))[0]
+    ordered = bits ^ (0xFFFFFFFFFFFFFFFF if bits >> 63 else 1 << 63)
+    rest = number - int(nearest) if isinstance(number, int) else 0
+    return struct.pack(">QH", ordered, 0x8000 + rest)

@@ -1,0 +1,159 @@
+"""The one door to providers: an HTTP transport below the SDK's client, whose connections obey their call.
+
+It asks for no compression and takes none, follows nothing, knows no proxy, and reads no more than `MAX_BODY_BYTES`.
+Imported only when the first call is made, for it imports the SDK's HTTP client.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from service.backends.openai.calls import Call, current
+from service.errors import UpstreamProtocol
+
+MAX_BODY_BYTES = 64_000_000
+IDLE_CONNECTIONS = 64
+KEEP_ALIVE_SECONDS = 30.0
+
+
+class Transport(httpx2.BaseTransport):
+    """A pool of connections that serve one call at a time."""
+
+    def __init__(self) -> None:
+        self._pool = httpcore2.ConnectionPool(
+            # No limit of its own: there are as many calls as the service has threads.
+            max_connections=None,
+            max_keepalive_connections=IDLE_CONNECTIONS,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=Backend(),
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert isinstance(request.stream, httpx2.SyncByteStream)
+        url = request.url
+        response = self._pool.handle_request(
+            httpcore2.Request(
+                request.method,
+                httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        answer = httpx2.Response(response.status, headers=response.headers, stream=Body(response, current()))
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            answer.close()
+            raise UpstreamProtocol("The model's provider compressed its answer, though it was asked not to.")
+        return answer
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class Body(httpx2.SyncByteStream):
+    """A response's body, up to a limit; once it is closed, its line no longer belongs to the call."""
+
+    def __init__(self, response: httpcore2.Response, call: Call | None) -> None:
+        self._response = response
+        self._call = call
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for data in self._response.iter_stream():
+            size += len(data)
+            if size > MAX_BODY_BYTES:
+                raise UpstreamProtocol("The model's provider sent an answer that is too long.")
+            yield data
+
+    def close(self) -> None:
+        if self._call and isinstance(self._call.line, Line):
+            self._call.line.release()
+        self._response.close()
+
+
+class Line(httpcore2.NetworkStream):
+    """A connection. It serves the call that wrote to it last, and only that call can shut it."""
+
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+        self._lock = threading.Lock()
+        self._call: Call | None = None
+        self.reused = False
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._serve(current())
+        self._inner.write(buffer, self._allowed(timeout))
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        call = self._call
+        data = self._inner.read(max_bytes, self._allowed(timeout))
+        if call and not data:
+            call.eof = True
+        return data
+
+    def shut(self, call: Call) -> None:
+        with self._lock:
+            if self._call is call:
+                # To close a socket does not wake a thread that reads from it; to shut it down does. And it is the plain
+                # socket's method, for that of a TLS socket would take away the state that the other thread is using.
+                with suppress(OSError):
+                    socket.socket.shutdown(self._inner.get_extra_info("socket"), socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        with self._lock:
+            self._call = None
+            self.reused = True
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return Line(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def _serve(self, call: Call | None) -> None:
+        with self._lock:
+            self._call = call
+        if call:
+            call.line = self
+            # Closed before the line was known: nobody else will shut it.
+            if call.ended.is_set():
+                self.shut(call)
+
+    def _allowed(self, timeout: float | None) -> float | None:
+        if self._call is None:
+            return timeout
+        left = self._call.left
+        if left <= 0:
+            raise httpcore2.ReadTimeout
+        return left
+
+
+class Backend(httpcore2.NetworkBackend):
+    """Connects, within the time allowed for all addresses of a host together."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        return Line(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))

@@ -1,0 +1,236 @@
+"""Chats and their turns: begin, load, finish. A turn is accepted once, however often it is asked for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from service.backends.interfaces import Create, Delete, DocumentStore, Path, Query, Snapshot, Update, Write
+from service.errors import (
+    BrainstemError,
+    Conflict,
+    IdempotencyMismatch,
+    NotFound,
+    StoreError,
+    TurnInProgress,
+    UpstreamInterrupted,
+)
+from service.models import Chat, Scope, Turn, TurnError, TurnStatus, timestamp
+from service.records import from_record, to_record
+
+TITLE_CHARS = 80
+BATCH = 400
+Cursor = tuple[str | int | float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn to be answered now, with its stored version; or (`version=None`) one that was begun by the same request before."""
+
+    turn: Turn
+    chat: Chat
+    version: str | None
+
+
+def chat_path(chat: str) -> Path:
+    return ("chats", chat)
+
+
+def turn_path(chat: str, turn: str) -> Path:
+    return ("chats", chat, "turns", turn)
+
+
+def fingerprint(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def expired(lease: str | None) -> bool:
+    return lease is None or lease < timestamp()
+
+
+def lease_until(seconds: float, moment: datetime | None = None) -> str:
+    return timestamp((moment or datetime.now(UTC)) + timedelta(seconds=seconds))
+
+
+def describe(error: BrainstemError) -> TurnError:
+    return TurnError(
+        code=error.code, title=error.title, detail=error.detail, status=error.status, retryable=error.retryable
+    )
+
+
+def save_writes(turn: Turn, version: str) -> list[Write]:
+    """The writes that store a turn as it stands; fenced by its version, so that who lost the turn cannot write it."""
+    writes: list[Write] = [Update(turn_path(turn.chat, turn.id), to_record(turn), version)]
+    if turn.status.terminal:
+        writes.append(Update(chat_path(turn.chat), {"running": None, "lease": None, "updated": turn.updated}))
+    else:
+        writes.append(Update(chat_path(turn.chat), {"lease": turn.lease}))
+    return writes
+
+
+class Conversations:
+    """The chats of a scope in the document store."""
+
+    def __init__(self, documents: DocumentStore, lease_seconds: float) -> None:
+        self._documents = documents
+        self._lease_seconds = lease_seconds
+
+    def begin(self, scope: Scope, chat_id: str, turn_id: str | None, text: str) -> Begun:
+        """Accept a question, creating its chat if it is new.
+
+        Raises `TurnInProgress` while another turn of the chat runs, `IdempotencyMismatch` if `turn_id` was used with
+        another text, `Conflict` if others keep writing the chat.
+        """
+        turn_id = turn_id or uuid.uuid4().hex
+        for _ in range(3):
+            found = self._documents.get(scope, chat_path(chat_id), turn_path(chat_id, turn_id))
+            chat = from_record(Chat, found[0].data) if found[0] else None
+            if found[1] and chat:
+                return self._repeated(scope, found[1], chat, text)
+            if chat and chat.running and not expired(chat.lease):
+                raise TurnInProgress("Wait until this chat has answered, or stop the answer.", retry_after=1)
+            if chat and chat.running:
+                self._interrupt(scope, turn_path(chat_id, chat.running))
+                continue
+            try:
+                return self._accept(scope, chat_id, turn_id, text, found[0])
+            except StoreError:
+                continue  # someone else began a turn in this chat just now: look again who it was
+        raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
+
+    def _accept(self, scope: Scope, chat_id: str, turn_id: str, text: str, found: Snapshot | None) -> Begun:
+        now = timestamp()
+        lease = lease_until(self._lease_seconds)
+        if found:
+            chat = from_record(Chat, found.data)
+        else:
+            chat = Chat(id=chat_id, title=title_of(text), created=now, updated=now)
+        chat = replace(chat, updated=now, turns=chat.turns + 1, running=turn_id, lease=lease)
+        turn = Turn(
+            id=turn_id,
+            chat=chat_id,
+            seq=chat.turns,
+            prompt=text,
+            status=TurnStatus.ACCEPTED,
+            created=now,
+            updated=now,
+            fingerprint=fingerprint(text),
+            lease=lease,
+        )
+        path, record = chat_path(chat_id), to_record(chat)
+        first: Write = Update(path, record, found.version) if found else Create(path, record)
+        versions = self._documents.commit(scope, [first, Create(turn_path(chat_id, turn_id), to_record(turn))])
+        return Begun(turn, chat, versions[1])
+
+    def _repeated(self, scope: Scope, found: Snapshot, chat: Chat, text: str) -> Begun:
+        turn = from_record(Turn, found.data)
+        if turn.fingerprint != fingerprint(text):
+            raise IdempotencyMismatch("Use a new id for a new message.")
+        if not turn.status.terminal and expired(turn.lease):
+            turn = self._interrupt(scope, found.path)
+        return Begun(turn, chat, None)
+
+    def _interrupt(self, scope: Scope, path: Path) -> Turn:
+        """Mark a turn that nobody answers any more, and return it as it then stands."""
+        [found] = self._documents.get(scope, path)
+        if found is None:
+            raise NotFound
+        turn = from_record(Turn, found.data)
+        if turn.status.terminal or not expired(turn.lease):
+            return turn
+        lost = UpstreamInterrupted()
+        ended = replace(
+            turn,
+            status=TurnStatus.INTERRUPTED,
+            updated=timestamp(),
+            lease=None,
+            error=describe(lost),
+            finish_reason=None,
+        )
+        try:
+            self._documents.commit(scope, save_writes(ended, found.version))
+        except StoreError:
+            return self.turn(scope, turn.chat, turn.id)
+        return ended
+
+    def save(self, scope: Scope, writes: Sequence[Write]) -> str:
+        """Commit a turn's writes and return its new version, which is that of the first write.; raises `StoreError` if others ended it."""
+        return self._documents.commit(scope, writes)[0]
+
+    def turn(self, scope: Scope, chat_id: str, turn_id: str) -> Turn:
+        """Return a turn as it stands, without waiting; raises `NotFound`."""
+        [found] = self._documents.get(scope, turn_path(chat_id, turn_id))
+        if found is None:
+            raise NotFound
+        turn = from_record(Turn, found.data)
+        return self._interrupt(scope, found.path) if not turn.status.terminal and expired(turn.lease) else turn
+
+    def chat(self, scope: Scope, chat_id: str) -> Chat:
+        """Return a chat; raises `NotFound`."""
+        [found] = self._documents.get(scope, chat_path(chat_id))
+        if found is None:
+            raise NotFound
+        return from_record(Chat, found.data)
+
+    def chats(self, scope: Scope, limit: int, after: Cursor | None = None) -> list[Chat]:
+        """Return chats, the last changed first."""
+        query = Query(("chats",), "updated", descending=True, after=after, limit=limit)
+        return [from_record(Chat, found.data) for found in self._documents.query(scope, query)]
+
+    def turns(self, scope: Scope, chat_id: str, limit: int, after: Cursor | None = None) -> list[Turn]:
+        """Return a chat's turns, the newest first."""
+        query = Query(("chats", chat_id, "turns"), "seq", descending=True, after=after, limit=limit)
+        turns = [from_record(Turn, found.data) for found in self._documents.query(scope, query)]
+        return [
+            self._interrupt(scope, turn_path(chat_id, turn.id))
+            if not turn.status.terminal and expired(turn.lease)
+            else turn
+            for turn in turns
+        ]
+
+    def history(self, scope: Scope, chat_id: str, limit: int) -> list[Turn]:
+        """Return the last answered turns, oldest first."""
+        if limit == 0:
+            return []
+        query = Query(("chats", chat_id, "turns"), "seq", descending=True, limit=limit + 1)
+        turns = [from_record(Turn, found.data) for found in self._documents.query(scope, query)]
+        return [turn for turn in reversed(turns) if turn.status.terminal and turn.reply][-limit:]
+
+    def rename(self, scope: Scope, chat_id: str, title: str) -> Chat:
+        """Give a chat another title; raises `NotFound`."""
+        chat = self.chat(scope, chat_id)
+        try:
+            self._documents.commit(scope, [Update(chat_path(chat_id), {"title": title})])
+        except StoreError:
+            raise NotFound from None
+        return replace(chat, title=title)
+
+    def delete(self, scope: Scope, chat_id: str) -> None:
+        """Remove a chat with its turns; raises `NotFound`. An answer that is being written is thrown away."""
+        for _ in range(10_000):
+            [found] = self._documents.get(scope, chat_path(chat_id))
+            if found is None:
+                raise NotFound
+            turns = self._documents.query(scope, Query(("chats", chat_id, "turns"), "seq", limit=BATCH))
+            writes: list[Write] = [Delete(turn.path) for turn in turns]
+            if len(turns) < BATCH:
+                writes.append(Delete(found.path, found.version))
+            try:
+                self._documents.commit(scope, writes)
+            except StoreError:
+                continue  # a turn began or ended meanwhile
+            if len(turns) < BATCH:
+                return
+        raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
+
+
+def title_of(text: str) -> str:
+    """The first line of a message, cut at a word."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if len(line) <= TITLE_CHARS:
+        return line
+    cut = line[:TITLE_CHARS]
+    return (cut.rpartition(" ")[0] or cut) + "…"

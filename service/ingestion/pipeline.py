@@ -1,0 +1,265 @@
+"""Documents of a scope: receive, ingest, list, delete. The index is written last, so that what is found is whole."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import unicodedata
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256 as new_sha256
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from service.backends.interfaces import (
+    Backends,
+    Create,
+    Delete,
+    Entry,
+    Query,
+    Set,
+    Update,
+    Write,
+)
+from service.config import Settings
+from service.context import documents_path
+from service.errors import DocumentRejected, NotFound, StoreError, TooLarge
+from service.ingestion.chunks import chunk, embedding_text
+from service.ingestion.sandbox import Limits, read
+from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, timestamp
+from service.records import from_record, to_record
+from service.usage import ledger_write
+
+T = TypeVar("T")
+BATCH = 400
+TITLE_CHARS = 200
+LINK_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A stored file. `writes` record it together with the job that ingests it; empty if it is ingested already."""
+
+    document: Document
+    writes: tuple[Write, ...]
+
+
+@dataclass(slots=True)
+class Fenced:
+    """A document being ingested, with its stored version: a write fails if someone else wrote or deleted it meanwhile."""
+
+    document: Document
+    version: str
+
+
+class Ingestion:
+    """The documents of a scope and how they become searchable."""
+
+    def __init__(self, settings: Settings, backends: Backends) -> None:
+        self._settings = settings
+        self._documents = backends.documents
+        self._vectors = backends.vectors
+        self._embedder = backends.embedder
+        self._blobs = backends.blobs
+
+    def receive(self, scope: Scope, file: BinaryIO, filename: str, media_type: str) -> Received:
+        """Keep a file, once however often it is sent; raises `TooLarge`."""
+        sha256, size = digest(file)
+        if size > self._settings.max_upload_bytes:
+            raise TooLarge(f"A file may have {self._settings.max_upload_bytes} bytes.")
+        path = documents_path(scope, sha256[:32])
+        [found] = self._documents.get(scope, path)
+        if found:
+            known = from_record(Document, found.data)
+            if not self._needs_ingestion(known):
+                return Received(known, ())
+        file.seek(0)
+        self._blobs.put(scope, blob_name(sha256[:32]), file, media_type)
+        now = timestamp()
+        document = Document(
+            id=sha256[:32],
+            title=title_of(filename),
+            media_type=media_type[:100],
+            bytes=size,
+            sha256=sha256,
+            status=JobStatus.PENDING,
+            created=now,
+            updated=now,
+            job=uuid.uuid4().hex,
+            chunks=known.chunks if found else 0,
+        )
+        record = to_record(document)
+        return Received(document, (Update(path, record, found.version) if found else Create(path, record),))
+
+    def _needs_ingestion(self, document: Document) -> bool:
+        if document.status is JobStatus.COMPLETED:
+            return document.embedder != self._embedder.name
+        return document.status in (JobStatus.FAILED, JobStatus.PENDING)
+
+    def documents(self, scope: Scope, limit: int, after: tuple[str | int | float, str] | None = None) -> list[Document]:
+        """Return documents, the newest first."""
+        query = Query(documents_path(scope), "created", descending=True, after=after, limit=limit)
+        return [from_record(Document, found.data) for found in self._documents.query(scope, query)]
+
+    def document(self, scope: Scope, document_id: str) -> Document:
+        """Return a document; raises `NotFound`."""
+        return self._load(scope, document_id).document
+
+    def original(self, scope: Scope, document_id: str) -> tuple[str, int]:
+        """Return a URL that downloads the file as it was sent, and the seconds that it holds; raises `NotFound`."""
+        document = self.document(scope, document_id)
+        url = self._blobs.sign(scope, blob_name(document_id), seconds=LINK_SECONDS, filename=document.title)
+        return url, LINK_SECONDS
+
+    def delete(self, scope: Scope, document_id: str) -> None:
+        """Forget a document with its chunks, vectors and file; raises `NotFound`. Repeating it after a failure completes it."""
+        document = self.document(scope, document_id)
+        self._forget(scope, document)
+        self._documents.commit(scope, [Delete(documents_path(scope, document_id))])
+
+    def ingest(self, scope: Scope, document_id: str, job: str) -> None:
+        """Make a received document searchable; a repeated delivery ends the same.
+
+        Raises `DocumentRejected` with the reason, which `fail` records; a document that is gone or that another job ingests
+        is left alone.
+        """
+        try:
+            fenced = self._load(scope, document_id)
+        except NotFound:
+            return
+        if fenced.document.job != job or fenced.document.status.terminal:
+            return
+        try:
+            self._save(scope, fenced, status=JobStatus.PROCESSING, done=0, total=0)
+            chunks = self._read(scope, fenced.document)
+            self._save(scope, fenced, total=len(chunks))
+            entries = self._embed(scope, fenced, chunks)
+            self._store(scope, fenced.document, chunks, entries)
+            self._save(scope, fenced, status=JobStatus.COMPLETED, chunks=len(chunks), embedder=self._embedder.name)
+        except StoreError:
+            self._clean_up(scope, fenced.document)
+
+    def fail(self, scope: Scope, document_id: str, job: str, reason: str) -> None:
+        """Record why a document cannot be searched."""
+        try:
+            fenced = self._load(scope, document_id)
+            if fenced.document.job == job and not fenced.document.status.terminal:
+                self._save(scope, fenced, status=JobStatus.FAILED, error=reason)
+        except (NotFound, StoreError):
+            return
+
+    def _load(self, scope: Scope, document_id: str) -> Fenced:
+        [found] = self._documents.get(scope, documents_path(scope, document_id))
+        if found is None:
+            raise NotFound
+        return Fenced(from_record(Document, found.data), found.version)
+
+    def _save(self, scope: Scope, fenced: Fenced, **changes: object) -> None:
+        document = replace(fenced.document, updated=timestamp(), **changes)  # type: ignore[arg-type]  # field by field
+        path = documents_path(scope, document.id)
+        [fenced.version] = self._documents.commit(scope, [Update(path, to_record(document), fenced.version)])
+        fenced.document = document
+
+    def _read(self, scope: Scope, document: Document) -> list[Chunk]:
+        settings = self._settings
+        limits = Limits(settings.parse_seconds, settings.parse_memory_bytes, 8 * settings.max_upload_bytes)
+        with tempfile.TemporaryDirectory(prefix="brainstem-") as folder:
+            path = Path(folder) / "original"
+            with self._blobs.open(scope, blob_name(document.id)) as blob, path.open("wb") as copy:
+                shutil.copyfileobj(blob, copy)
+            blocks = read(path, filename=document.title, media_type=document.media_type, limits=limits)
+        chunks = chunk(blocks, limit=settings.max_document_chunks)
+        if not chunks:
+            raise DocumentRejected("The file holds no text.")
+        return chunks
+
+    def _embed(self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk]) -> list[Entry]:
+        entries: list[Entry] = []
+        document = fenced.document
+        for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
+            start = time.monotonic()
+            embeddings = self._embedder.embed([embedding_text(document.title, piece) for piece in batch])
+            call = Call(
+                id=f"{document.job}.{n}",
+                kind="embedding",
+                model=self._embedder.name,
+                created=timestamp(),
+                outcome="ok",
+                input_tokens=embeddings.tokens,
+                estimated=embeddings.estimated,
+                total_ms=(time.monotonic() - start) * 1000,
+                job=document.job,
+            )
+            self._documents.commit(scope, [ledger_write(call)])
+            self._save(scope, fenced, done=len(entries) + len(batch))
+            entries += [
+                Entry(passage_of(document, piece, shared=scope.user is None), vector, self._embedder.name)
+                for piece, vector in zip(batch, embeddings.vectors, strict=True)
+            ]
+        return entries
+
+    def _store(self, scope: Scope, document: Document, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
+        if document.chunks > len(chunks):
+            self._vectors.delete(scope, document.id, document.chunks)
+        for batch in batches(chunks, BATCH):
+            self._documents.commit(
+                scope, [Set(documents_path(scope, document.id, "chunks", str(c.n)), to_record(c)) for c in batch]
+            )
+        stale = [documents_path(scope, document.id, "chunks", str(n)) for n in range(len(chunks), document.chunks)]
+        for paths in batches(stale, BATCH):
+            self._documents.commit(scope, [Delete(path) for path in paths])
+        for some in batches(entries, BATCH):
+            self._vectors.upsert(scope, some)
+
+    def _clean_up(self, scope: Scope, document: Document) -> None:
+        """Remove what was written of a document that was deleted while it was ingested."""
+        [found] = self._documents.get(scope, documents_path(scope, document.id))
+        if found is None:
+            self._forget(scope, document)
+
+    def _forget(self, scope: Scope, document: Document) -> None:
+        self._vectors.delete(scope, document.id, max(document.chunks, document.total))
+        chunks = documents_path(scope, document.id, "chunks")
+        while found := self._documents.query(scope, Query(chunks, "n", limit=BATCH)):
+            self._documents.commit(scope, [Delete(piece.path) for piece in found])
+        self._blobs.delete(scope, blob_name(document.id))
+
+
+def blob_name(document_id: str) -> str:
+    return f"documents/{document_id}/original"
+
+
+def digest(file: BinaryIO) -> tuple[str, int]:
+    """The sha256 of a file, in hexadecimal, and its size in bytes."""
+    sha256, size = new_sha256(), 0
+    while block := file.read(1 << 20):
+        sha256.update(block)
+        size += len(block)
+    return sha256.hexdigest(), size
+
+
+def passage_of(document: Document, piece: Chunk, *, shared: bool) -> Passage:
+    return Passage(
+        document=document.id,
+        chunk=piece.n,
+        title=document.title,
+        text=piece.text,
+        headings=piece.headings,
+        page=piece.page,
+        line=piece.line,
+        shared=shared,
+    )
+
+
+def title_of(filename: str) -> str:
+    """A file's name without folders and without characters that cannot be shown."""
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    shown = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c)[0] != "C").strip()
+    return shown[-TITLE_CHARS:] or "Untitled"
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,51 @@
+"""The rooms of one process, assembled from settings and backends."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from service.apps import AppCatalog
+from service.backends.interfaces import Backends
+from service.chat import Pace, Turns
+from service.config import Settings
+from service.context import Context
+from service.conversations import Conversations
+from service.ingestion import Ingestion
+from service.jobs import Jobs, handlers
+from service.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the HTTP edge and the command line stand on."""
+
+    settings: Settings
+    backends: Backends
+    apps: AppCatalog
+    conversations: Conversations
+    context: Context
+    turns: Turns
+    usage: Usage
+    ingestion: Ingestion
+    jobs: Jobs
+
+
+def assemble(settings: Settings, backends: Backends) -> Services:
+    """Put the rooms together; nothing is opened or started by it."""
+    conversations = Conversations(backends.documents, settings.lease_seconds)
+    context = Context(backends.documents, backends.vectors, backends.embedder)
+    pace = Pace(settings.checkpoint_seconds, settings.lease_seconds, settings.heartbeat_seconds)
+    pool = ThreadPoolExecutor(max_workers=2 * settings.threads, thread_name_prefix="stage")
+    ingestion = Ingestion(settings, backends)
+    return Services(
+        settings=settings,
+        backends=backends,
+        apps=AppCatalog(settings.apps_dir),
+        conversations=conversations,
+        context=context,
+        turns=Turns(conversations, context, backends.model.name, pace, pool),
+        usage=Usage(backends.documents),
+        ingestion=ingestion,
+        jobs=Jobs(backends.documents, backends.queue, handlers(ingestion)),
+    )

@@ -1,0 +1,47 @@
+/** Building elements. Text only ever becomes text: nothing here, nor in its callers, parses a string as HTML. */
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/** Make an element: `on` holds listeners, `data` data attributes, `class` and the rest attributes; null children are left out. */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  const { on = {}, data = {}, ...attributes } = props;
+  for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
+  Object.assign(element.dataset, data);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, '');
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child != null && child !== false));
+  return element;
+}
+
+/** Draw a symbol of icons/icons.svg; it means nothing to a screen reader, so its button needs a label. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, 'svg');
+  const use = document.createElementNS(SVG, 'use');
+  svg.setAttribute('class', 'icon');
+  svg.setAttribute('aria-hidden', 'true');
+  use.setAttribute('href', `icons/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+export function iconButton(name, label, click, props = {}) {
+  const { class: extra = '', ...rest } = props;
+  return h('button', { type: 'button', class: `icon-button ${extra}`, 'aria-label': label, title: label, on: { click }, ...rest }, icon(name));
+}
+
+export function button(text, click, { kind = 'quiet', symbol, ...rest } = {}) {
+  return h('button', { type: 'button', class: `button ${kind}`, on: { click }, ...rest }, symbol && icon(symbol), text);
+}
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+
+/** An id of 20 characters that servers accept and nobody guesses; works without a secure context, unlike randomUUID. */
+export function newId() {
+  const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';
+  return Array.from(crypto.getRandomValues(new Uint8Array(20)), (byte) => alphabet[byte % 32]).join('');
+}
+
+export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

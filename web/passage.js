@@ -1,0 +1,66 @@
+/** The sheet that shows where a citation comes from: the passage, its place, and the way to the original. */
+
+import { button, h, icon } from './dom.js';
+import { describe } from './problems.js';
+import { sheet } from './dialogs.js';
+
+export function place({ page, line }) {
+  if (page != null) return `page ${page}`;
+  return line != null ? `line ${line}` : '';
+}
+
+/** Open passage `number` (from 1) of `citations`; `numbers` are those that the reader can leaf through. */
+export function openPassage(api, citations, number, numbers) {
+  const { body } = sheet('Source');
+  const show = (at) => {
+    const passage = citations[at - 1];
+    body.replaceChildren(header(passage, at), text(passage), footer(api, passage, at, numbers, show));
+    body.scrollTop = 0;
+  };
+  show(number);
+}
+
+function header(passage, number) {
+  const facts = [place(passage), passage.shared && 'shared with everyone in this app'].filter(Boolean).join(' · ');
+  return h(
+    'header',
+    { class: 'passage-head' },
+    h('span', { class: 'number' }, String(number)),
+    h('div', {}, h('h3', {}, passage.title), facts && h('p', { class: 'facts' }, facts)),
+  );
+}
+
+function text(passage) {
+  const path = passage.headings?.length ? h('p', { class: 'path' }, passage.headings.join(' › ')) : null;
+  return h('div', {}, path, h('blockquote', { class: 'passage' }, passage.text));
+}
+
+function footer(api, passage, number, numbers, show) {
+  const at = numbers.indexOf(number);
+  const step = (label, symbol, to) => button(label, () => show(to), { symbol, disabled: to === undefined });
+  const leaf = numbers.length > 1 && [step('Previous', 'left', numbers[at - 1]), step('Next', 'right', numbers[at + 1])];
+  return h('footer', { class: 'row between' }, originalLink(api, passage.document), leaf && h('div', { class: 'row' }, ...leaf));
+}
+
+/** A link to the original file; its signed address lives for minutes, so it is asked for at the click. */
+export function originalLink(api, document_, label = 'Open the original') {
+  const fetchIt = async () => {
+    link.disabled = true;
+    try {
+      const { url } = await api.original(document_);
+      follow(url);
+    } catch (problem) {
+      status.textContent = problem.status === 404 ? 'The original is no longer here.' : describe(problem).title;
+    }
+    link.disabled = false;
+  };
+  const link = button(label, fetchIt, { symbol: 'file' });
+  const status = h('span', { class: 'hint', role: 'status' });
+  return h('span', { class: 'row' }, link, status);
+}
+
+function follow(url) {
+  const target = new URL(url, location.href);
+  if (!['http:', 'https:'].includes(target.protocol)) return;
+  h('a', { href: target.href, target: '_blank', rel: 'noopener noreferrer' }, icon('file')).click();
+}

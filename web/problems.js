@@ -1,0 +1,62 @@
+/** Errors in words for a person: what happened and what to do. The server's `detail` is written for people and shown too. */
+
+/** An answer that is not the one asked for: the fields of an application/problem+json body, or of a failure before it. */
+export class Problem extends Error {
+  constructor({ status = 0, code = 'internal', title = '', detail = '', requestId = '', retryable = false, retryAfter = null } = {}) {
+    super(title || code);
+    Object.assign(this, { status, code, title, detail, requestId, retryable, retryAfter });
+  }
+}
+
+export const offline = () => new Problem({ code: 'network', retryable: true });
+
+const WORDS = {
+  network: [
+    'Brainstem cannot be reached',
+    'Check that it is still running (start it with “make run”), then try again. Nothing that was saved is lost.',
+  ],
+  not_sent: ['Stopped', 'The message was not sent.'],
+  invalid_token: ['You are signed out', 'Sign in again to go on.'],
+  forbidden: ['This app is not open to you', 'Choose another app, or ask whoever runs this one to let you in.'],
+  not_found: ['This is no longer here', 'It was deleted, perhaps in another tab, or belongs to someone else.'],
+  conflict: ['This changed in the meantime', 'Look at it again, then repeat what you did.'],
+  turn_in_progress: ['This chat is still answering', 'Wait until that answer is done, perhaps in another tab, or start a new chat.'],
+  too_large: ['This is too large', 'Shorten it or split it, then try again.'],
+  unsupported_media_type: ['This kind of file cannot be read', 'Save it as PDF, Word, Markdown, HTML, CSV or plain text.'],
+  context_too_long: ['This is too long for the model', 'Ask a shorter question, or start a new chat.'],
+  document_rejected: ['This file cannot be read', ''],
+  unavailable: ['Part of Brainstem is not answering', 'This usually passes. Try again in a moment.'],
+  upstream_busy: ['The model is busy', 'Its provider is overloaded, or your quota there is used up. Try again in a moment.'],
+  upstream_config: ['The model is not set up rightly', 'Its provider refuses the key or the model’s name. Check OPENAI_API_KEY, OPENAI_BASE_URL and CHAT_MODEL, then restart.'],
+  upstream_protocol: ['The model’s answer could not be read', 'Try again. If it stays, check that OPENAI_BASE_URL points to a compatible endpoint.'],
+  upstream_interrupted: ['The answer broke off', 'What came so far is kept. Ask again to get a whole one.'],
+  deadline_exceeded: ['The model took too long', 'Try again, perhaps with a shorter question.'],
+  internal: ['Something went wrong inside Brainstem', 'Try again. If it stays, its log tells more.'],
+};
+
+const BY_STATUS = { 401: 'invalid_token', 403: 'forbidden', 404: 'not_found', 409: 'conflict', 413: 'too_large', 415: 'unsupported_media_type', 503: 'unavailable', 504: 'deadline_exceeded' };
+
+/** Return {title, text, reference} for anything that was thrown or that a stored turn carries as its error. */
+export function describe(problem) {
+  const known = WORDS[problem.code] ?? WORDS[BY_STATUS[problem.status]];
+  const [title, advice] = known ?? [problem.title || WORDS.internal[0], problem.status === 429 ? '' : WORDS.internal[1]];
+  const later = problem.retryAfter ? `Try again in ${seconds(problem.retryAfter)}.` : '';
+  const parts = [sentence(problem.detail, title), problem.status === 429 ? later || 'Try again later.' : advice];
+  return { title, text: parts.filter(Boolean).join(' '), reference: problem.requestId || '' };
+}
+
+/** One line that says the same, for a small space. */
+export function brief(problem) {
+  const { title, text } = describe(problem);
+  return `${title}. ${text}`.trim();
+}
+
+function sentence(detail, title) {
+  const text = (detail ?? '').trim();
+  if (!text || text === title) return '';
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
+}
+
+function seconds(count) {
+  return count < 90 ? `${count} seconds` : `${Math.ceil(count / 60)} minutes`;
+}
