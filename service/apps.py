@@ -15,6 +15,11 @@ from msgspec import Meta
 from service import logging as log
 from service.errors import ConfigError, NotFound
 
+REMEDIES = {
+    "access.membership": 'Use "open" or "claim".',
+    "access.origins": "Write scheme and host as a browser sends them, like https://recipes.example, without a path.",
+    "context.data": "Name documents of the user's data with letters, digits, - and _.",
+}
 APP_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 Count = Annotated[int, Meta(ge=0, le=1000)]
@@ -148,7 +153,9 @@ def explain(message: str) -> str:
         return f"`{full}` is not a key of app.toml. Remove it, or see docs/apps.md for the keys that are."
     if match := re.search(r"missing required field `(.*)`", problem):
         return f"`{match[1]}` is missing. Add it."
-    return f"`{key}`: {problem[0].lower()}{problem[1:]}. Correct the value."
+    remedy = REMEDIES.get(key.partition("[")[0], "Correct the value.")
+    plain = problem.partition(" matching regex")[0]
+    return f"`{key}`: {plain[0].lower()}{plain[1:]}. {remedy}"
 
 
 def read_prompt(folder: Path, name: str) -> str:

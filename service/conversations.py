@@ -61,9 +61,12 @@ def describe(error: BrainstemError) -> TurnError:
     )
 
 
-def save_writes(turn: Turn, version: str) -> list[Write]:
-    """The writes that store a turn as it stands; fenced by its version, so that who lost the turn cannot write it."""
-    writes: list[Write] = [Update(turn_path(turn.chat, turn.id), to_record(turn), version)]
+def save_writes(turn: Turn, version: str, only: Sequence[str] | None = None) -> list[Write]:
+    """The writes that store a turn as it stands, or `only` some of its fields; fenced by its version, so that who lost the
+    turn cannot write it."""
+    record = to_record(turn)
+    changed = record if only is None else {name: record[name] for name in only}
+    writes: list[Write] = [Update(turn_path(turn.chat, turn.id), changed, version)]
     if turn.status.terminal:
         writes.append(Update(chat_path(turn.chat), {"running": None, "lease": None, "updated": turn.updated}))
     else:

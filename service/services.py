@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from service.apps import AppCatalog
 from service.backends.interfaces import Backends
-from service.chat import Pace, Turns
+from service.chat.machine import Pace
+from service.chat.prepare import Turns
 from service.config import Settings
 from service.context import Context
 from service.conversations import Conversations

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from service.app import create_app
 from service.config import Settings
+from tests.kit.apps import write_app
+from tests.kit.client import User
+from tests.kit.upstream import Upstream
 
 KEPT = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CI", "VIRTUAL_ENV", "SSL_CERT_FILE"}
 
@@ -23,3 +30,34 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(tmp_path: Path) -> Settings:
     """The settings of a local server that keeps its data in this test's folder and answers at once."""
     return Settings(data_dir=tmp_path / "data", stand_in_words_per_second=0)
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A scripted model provider on a socket."""
+    with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def served(tmp_path: Path, settings: Settings, upstream: Upstream) -> Settings:
+    """Settings of a server whose model and embedder are the scripted provider, with the apps `alpha` and `beta`."""
+    for app in ("alpha", "beta"):
+        write_app(
+            tmp_path / "apps", app, '[context]\ndata = ["profile"]\n[access]\norigins = ["https://alpha.example"]\n'
+        )
+    return replace(settings, apps_dir=tmp_path / "apps", openai_base_url=upstream.url, openai_api_key="sk-canary-key")
+
+
+@pytest.fixture
+def flask(served: Settings) -> Iterator[Flask]:
+    """The whole service, all but the server's socket."""
+    app = create_app(served)
+    yield app
+    app.extensions["brainstem"].backends.queue.stop()
+
+
+@pytest.fixture
+def ada(flask: Flask) -> User:
+    """A user of the app `alpha`."""
+    return User(flask, "ada", "alpha")

@@ -43,8 +43,8 @@ export class ChatView {
   }
 
   render() {
-    const { turns, older } = this.conversation;
-    if (!turns.length) return this.thread.replaceChildren(this.empty());
+    const { turns, older, fresh } = this.conversation;
+    if (!turns.length) return this.thread.replaceChildren(...(fresh ? [this.empty()] : []));
     const elements = turns.map((turn) => this.#view(turn).element);
     this.thread.replaceChildren(...(older ? [this.#olderButton()] : []), ...elements);
     this.#stick();

@@ -52,8 +52,7 @@ export class ChatList {
     if (this.problem && !this.chats.length) return [note(this.problem, button('Try again', () => this.refresh()))];
     if (!this.loaded) return [h('p', { class: 'hint' }, 'Loading …')];
     if (!this.chats.length) return [h('p', { class: 'hint' }, 'Your chats will be listed here.')];
-    const groups = Map.groupBy ? Map.groupBy(this.chats, period) : grouped(this.chats);
-    const lists = [...groups].flatMap(([name, chats]) => [h('h3', {}, name), h('ul', {}, ...chats.map((chat) => this.#row(chat)))]);
+    const lists = [...grouped(this.chats)].flatMap(([name, chats]) => [h('h3', {}, name), h('ul', {}, ...chats.map((chat) => this.#row(chat)))]);
     return this.next ? [...lists, button('Show more', () => this.#more(), { kind: 'quiet center' })] : lists;
   }
 

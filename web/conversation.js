@@ -67,7 +67,7 @@ export class Conversation extends EventTarget {
     if (event === 'citations') Object.assign(turn, { status: 'STREAMING', citations: data.citations });
     if (event === 'delta') Object.assign(turn, { status: 'STREAMING', reply: turn.reply + data.text });
     if (event === 'done') Object.assign(turn, data.turn);
-    if (event === 'error') Object.assign(turn, data.turn ?? { status: 'FAILED' }, { error: data });
+    if (event === 'error') Object.assign(turn, data.turn ?? { status: 'FAILED', error: data });
     this.tell('turn', turn);
   }
 
@@ -120,6 +120,12 @@ export class Conversation extends EventTarget {
   lost(accepted) {
     if (accepted) return new Problem({ code: 'not_found', status: 404 });
     return this.stopping ? new Problem({ code: 'not_sent' }) : offline();
+  }
+
+  /** Take a refused turn off the screen. */
+  drop(turn) {
+    this.turns = this.turns.filter((other) => other !== turn);
+    this.tell('turns');
   }
 
   /** Forget about the turns: nothing is looked up any more. */

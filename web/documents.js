@@ -2,6 +2,7 @@
 
 import { confirm, note, notice, sheet } from './dialogs.js';
 import { button, h, icon, iconButton } from './dom.js';
+import { kinds } from './kinds.js';
 import { isPending } from './library.js';
 import { originalLink } from './passage.js';
 import { brief } from './problems.js';
@@ -30,7 +31,7 @@ export function openDocuments(library, pick) {
 
 function sheetContent(library, pick) {
   const add = button('Add files', pick, { kind: 'primary', symbol: 'plus', data: { focus: 'add' } });
-  const head = h('div', { class: 'row between' }, h('p', { class: 'hint' }, kinds(library.limits)), add);
+  const head = h('div', { class: 'head' }, h('p', { class: 'hint' }, kinds(library.limits)), add);
   if (library.problem && !library.loaded) return [note(library.problem, button('Try again', () => library.load()))];
   if (!library.documents.length) return [head, h('p', { class: 'nothing' }, 'No documents yet. Drop a PDF anywhere on this page, then ask about it.')];
   const rows = library.documents.map((doc) => card(library, doc));
@@ -45,7 +46,7 @@ function card(library, doc) {
     'li',
     { class: 'card', data: { document: doc.id, status: doc.status } },
     badge(doc),
-    h('div', { class: 'grow' }, h('h3', {}, doc.title), h('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')), state(doc, true), originalLink(library.api, doc.id, 'Original')),
+    h('div', { class: 'grow' }, h('h3', {}, doc.title), h('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')), state(doc, true), originalLink(library.api, doc.id, { label: 'Download', kind: 'quiet' })),
     remove,
   );
 }
@@ -99,11 +100,6 @@ function progress(words, value = null, max = null) {
 function badge({ title }) {
   const kind = /\.([A-Za-z0-9]{1,5})$/.exec(title)?.[1] ?? 'file';
   return h('span', { class: 'badge', 'aria-hidden': 'true', data: { kind: kind.toLowerCase() } }, kind.slice(0, 4));
-}
-
-export function kinds({ accept, maxUploadBytes }) {
-  const names = accept.map((ending) => ending.slice(1).toUpperCase());
-  return `${names.slice(0, -1).join(', ')} or ${names.at(-1)}, up to ${Math.floor(maxUploadBytes / 1e6)} MB`;
 }
 
 export function size(bytes) {

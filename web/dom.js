@@ -16,24 +16,24 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
-/** Draw a symbol of icons/icons.svg; it means nothing to a screen reader, so its button needs a label. */
+/** Draw one of the page's symbols; it means nothing to a screen reader, so its button needs a label. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, 'svg');
   const use = document.createElementNS(SVG, 'use');
   svg.setAttribute('class', 'icon');
   svg.setAttribute('aria-hidden', 'true');
-  use.setAttribute('href', `icons/icons.svg#${name}`);
+  use.setAttribute('href', `#${name}`);
   svg.append(use);
   return svg;
 }
 
 export function iconButton(name, label, click, props = {}) {
   const { class: extra = '', ...rest } = props;
-  return h('button', { type: 'button', class: `icon-button ${extra}`, 'aria-label': label, title: label, on: { click }, ...rest }, icon(name));
+  return h('button', { type: 'button', class: `icon-button ${extra}`.trim(), 'aria-label': label, title: label, on: { click }, ...rest }, icon(name));
 }
 
 export function button(text, click, { kind = 'quiet', symbol, ...rest } = {}) {
-  return h('button', { type: 'button', class: `button ${kind}`, on: { click }, ...rest }, symbol && icon(symbol), text);
+  return h('button', { type: 'button', class: `button ${kind}`.trim(), on: { click }, ...rest }, symbol && icon(symbol), text);
 }
 
 export const $ = (selector, root = document) => root.querySelector(selector);

@@ -1,7 +1,7 @@
 /** What stands where a chat has no turns yet: what to do next. */
 
-import { kinds } from './documents.js';
 import { button, h, icon } from './dom.js';
+import { kinds } from './kinds.js';
 import { isPending } from './library.js';
 
 export function emptyState(library, pick) {

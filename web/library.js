@@ -1,6 +1,7 @@
 /** The documents of one app, without any view: list, upload, follow their ingestion, remove. Tells `change` after each step. */
 
 import { newId, wait } from './dom.js';
+import { kinds } from './kinds.js';
 import { Problem } from './problems.js';
 
 export const isPending = ({ status }) => status === 'PENDING' || status === 'PROCESSING';
@@ -53,9 +54,8 @@ export class Library extends EventTarget {
       this.tell();
     };
     try {
-      const { document, known } = await this.api.upload(entry.file, progress);
-      Object.assign(entry, { document, known, file: null });
-      this.learn(document);
+      Object.assign(entry, await this.api.upload(entry.file, progress), { file: null });
+      this.learn(entry.document);
     } catch (problem) {
       entry.problem = problem;
     }
@@ -67,7 +67,7 @@ export class Library extends EventTarget {
   refusal(file) {
     const { accept, maxUploadBytes } = this.limits;
     const kind = /\.[^.]+$/.exec(file.name)?.[0].toLowerCase() ?? '';
-    if (!accept.includes(kind)) return new Problem({ code: 'document_rejected', status: 415, detail: `These kinds can be read: ${accept.join(' ')}` });
+    if (!accept.includes(kind)) return new Problem({ code: 'document_rejected', status: 422, detail: `These can: ${kinds(this.limits)}` });
     if (file.size > maxUploadBytes) return new Problem({ code: 'too_large', status: 413, detail: `A file may have ${Math.floor(maxUploadBytes / 1e6)} MB` });
     return null;
   }
@@ -77,9 +77,9 @@ export class Library extends EventTarget {
     this.tell();
   }
 
-  /** Dismiss the uploads that are done and need no more attention. */
+  /** Dismiss the uploads that are over; what can be tried again stays, and the list of documents keeps every reason. */
   tidy() {
-    this.uploads = this.uploads.filter(({ document, problem }) => problem || !document || document.status !== 'COMPLETED');
+    this.uploads = this.uploads.filter(({ document: doc, problem }) => (problem ? problem.retryable : !doc || isPending(doc)));
     this.tell();
   }
 
@@ -117,15 +117,15 @@ export class Library extends EventTarget {
     }
   }
 
-  learn(document) {
-    const known = this.documents.some(({ id }) => id === document.id);
-    this.documents = known ? this.documents.map((other) => (other.id === document.id ? document : other)) : [document, ...this.documents];
-    for (const entry of this.uploads) if (entry.document?.id === document.id) entry.document = document;
+  learn(doc) {
+    const known = this.documents.some(({ id }) => id === doc.id);
+    this.documents = known ? this.documents.map((other) => (other.id === doc.id ? doc : other)) : [doc, ...this.documents];
+    for (const entry of this.uploads) if (entry.document?.id === doc.id) entry.document = doc;
   }
 
   forget(id) {
-    this.documents = this.documents.filter((document) => document.id !== id);
-    this.uploads = this.uploads.filter(({ document }) => document?.id !== id);
+    this.documents = this.documents.filter((doc) => doc.id !== id);
+    this.uploads = this.uploads.filter((entry) => entry.document?.id !== id);
     this.tell();
   }
 

@@ -73,6 +73,11 @@ for (const [selector, symbol] of Object.entries(SYMBOLS)) $(selector).append(ico
 $('#new-chat').prepend(icon('plus'));
 $('#sign-in').addEventListener('submit', submitName);
 $('#sign-out').addEventListener('click', signOut);
+// The address belongs to the chat, so this link must not change it.
+$('.skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  $('#question').focus();
+});
 bindTheme($('#theme'));
 addEventListener('visibilitychange', () => !document.hidden && state.user && workspace?.refresh());
 start();

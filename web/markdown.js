@@ -32,6 +32,11 @@ const marked = new Marked({
     code({ text, lang }) {
       return `<pre><code lang="${escape((lang ?? '').split(/\s/)[0])}">${escape(text)}</code></pre>`;
     },
+    // Raw HTML is shown as what it is, text; only these few tags, without attributes, do what they say.
+    html({ text, block }) {
+      if (/^<\/?(?:br|kbd|sub|sup)\s*\/?>\s*$/i.test(text)) return text;
+      return block ? `<p>${escape(text.trim())}</p>` : escape(text);
+    },
     image({ href, text }) {
       return `<a href="${escape(href)}">${escape(text || 'Picture')} (picture, not loaded)</a>`;
     },

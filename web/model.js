@@ -3,24 +3,25 @@
 import { show } from './dialogs.js';
 import { $, button, h, icon, iconButton } from './dom.js';
 
+/** Dismissed for this tab alone: a new visit says it again. */
+const DISMISSED = 'brainstem.model-banner';
+
 const WAYS = [
   ['OpenAI', 'OPENAI_API_KEY=sk-…'],
   ['Ollama, on this machine', 'OPENAI_BASE_URL=http://127.0.0.1:11434/v1\nCHAT_MODEL=llama3.2\nBACKEND_EMBEDDER=local'],
   ['Any OpenAI-compatible endpoint', 'OPENAI_BASE_URL=https://…/v1\nOPENAI_API_KEY=…\nCHAT_MODEL=…'],
 ];
 
-let dismissed = false;
-
 export function showModel({ model, version }) {
   const name = model.standIn ? button('Stand-in, not a language model', explain, { kind: 'link' }) : h('span', {}, model.name);
   $('#model').replaceChildren(name);
   $('#model').title = `Brainstem ${version}`;
-  $('#banner').replaceChildren(...(model.standIn && !dismissed ? [banner()] : []));
+  $('#banner').replaceChildren(...(model.standIn && !sessionStorage.getItem(DISMISSED) ? [banner()] : []));
 }
 
 function banner() {
   const close = () => {
-    dismissed = true;
+    sessionStorage.setItem(DISMISSED, '1');
     element.remove();
   };
   const words = h('p', {}, h('strong', {}, 'No language model is set.'), ' Answers are sentences found in your documents, put together by a stand-in.');

@@ -1,6 +1,6 @@
 /** The sheet that shows where a citation comes from: the passage, its place, and the way to the original. */
 
-import { button, h, icon } from './dom.js';
+import { button, h, iconButton } from './dom.js';
 import { describe } from './problems.js';
 import { sheet } from './dialogs.js';
 
@@ -37,24 +37,25 @@ function text(passage) {
 
 function footer(api, passage, number, numbers, show) {
   const at = numbers.indexOf(number);
-  const step = (label, symbol, to) => button(label, () => show(to), { symbol, disabled: to === undefined });
-  const leaf = numbers.length > 1 && [step('Previous', 'left', numbers[at - 1]), step('Next', 'right', numbers[at + 1])];
+  const step = (label, symbol, to) => iconButton(symbol, label, () => show(to), { disabled: to === undefined });
+  const count = h('span', { class: 'hint' }, `${at + 1} of ${numbers.length}`);
+  const leaf = numbers.length > 1 && at >= 0 && [step('Previous source', 'left', numbers[at - 1]), count, step('Next source', 'right', numbers[at + 1])];
   return h('footer', { class: 'row between' }, originalLink(api, passage.document), leaf && h('div', { class: 'row' }, ...leaf));
 }
 
-/** A link to the original file; its signed address lives for minutes, so it is asked for at the click. */
-export function originalLink(api, document_, label = 'Open the original') {
+/** A button for the original file; its signed address lives for minutes, so it is asked for at the click. */
+export function originalLink(api, id, { label = 'Download the original', kind = '' } = {}) {
   const fetchIt = async () => {
     link.disabled = true;
     try {
-      const { url } = await api.original(document_);
+      const { url } = await api.original(id);
       follow(url);
     } catch (problem) {
       status.textContent = problem.status === 404 ? 'The original is no longer here.' : describe(problem).title;
     }
     link.disabled = false;
   };
-  const link = button(label, fetchIt, { symbol: 'file' });
+  const link = button(label, fetchIt, { symbol: 'download', kind });
   const status = h('span', { class: 'hint', role: 'status' });
   return h('span', { class: 'row' }, link, status);
 }
@@ -62,5 +63,5 @@ export function originalLink(api, document_, label = 'Open the original') {
 function follow(url) {
   const target = new URL(url, location.href);
   if (!['http:', 'https:'].includes(target.protocol)) return;
-  h('a', { href: target.href, target: '_blank', rel: 'noopener noreferrer' }, icon('file')).click();
+  h('a', { href: target.href, target: '_blank', rel: 'noopener noreferrer', download: '' }).click();
 }

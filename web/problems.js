@@ -31,17 +31,18 @@ const WORDS = {
   upstream_protocol: ['The model’s answer could not be read', 'Try again. If it stays, check that OPENAI_BASE_URL points to a compatible endpoint.'],
   upstream_interrupted: ['The answer broke off', 'What came so far is kept. Ask again to get a whole one.'],
   deadline_exceeded: ['The model took too long', 'Try again, perhaps with a shorter question.'],
+  unprocessable: ['This cannot be sent as it is', ''],
+  bad_request: ['The page and the server do not understand each other', 'Reload the page: one of them may be newer.'],
   internal: ['Something went wrong inside Brainstem', 'Try again. If it stays, its log tells more.'],
 };
 
-const BY_STATUS = { 401: 'invalid_token', 403: 'forbidden', 404: 'not_found', 409: 'conflict', 413: 'too_large', 415: 'unsupported_media_type', 503: 'unavailable', 504: 'deadline_exceeded' };
+const BY_STATUS = { 400: 'bad_request', 401: 'invalid_token', 403: 'forbidden', 404: 'not_found', 409: 'conflict', 413: 'too_large', 415: 'unsupported_media_type', 422: 'unprocessable', 503: 'unavailable', 504: 'deadline_exceeded' };
 
 /** Return {title, text, reference} for anything that was thrown or that a stored turn carries as its error. */
 export function describe(problem) {
   const known = WORDS[problem.code] ?? WORDS[BY_STATUS[problem.status]];
-  const [title, advice] = known ?? [problem.title || WORDS.internal[0], problem.status === 429 ? '' : WORDS.internal[1]];
-  const later = problem.retryAfter ? `Try again in ${seconds(problem.retryAfter)}.` : '';
-  const parts = [sentence(problem.detail, title), problem.status === 429 ? later || 'Try again later.' : advice];
+  const [title, advice] = known ?? [problem.title || WORDS.internal[0], problem.status < 500 ? '' : WORDS.internal[1]];
+  const parts = [sentence(problem.detail, title), problem.status === 429 ? later(problem.retryAfter) : advice];
   return { title, text: parts.filter(Boolean).join(' '), reference: problem.requestId || '' };
 }
 
@@ -57,6 +58,7 @@ function sentence(detail, title) {
   return /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
-function seconds(count) {
-  return count < 90 ? `${count} seconds` : `${Math.ceil(count / 60)} minutes`;
+function later(seconds) {
+  if (!seconds) return 'Try again later.';
+  return `Try again in ${seconds < 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`}.`;
 }

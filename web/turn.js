@@ -5,7 +5,13 @@ import { button, h } from './dom.js';
 import { isTerminal } from './conversation.js';
 import { MarkdownView } from './markdown.js';
 import { openPassage, place } from './passage.js';
-import { brief, describe } from './problems.js';
+import { brief } from './problems.js';
+
+/** Why a model may have finished where it had more to say. */
+const LIMITED = {
+  length: 'The answer ends here because it reached the length that this app allows.',
+  content_filter: 'The answer ends here because the provider’s filter stopped it.',
+};
 
 const MENTIONS = /\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]/g;
 
@@ -66,10 +72,9 @@ export class TurnView {
       const edit = button('Edit', () => this.acts.edit(turn), { symbol: 'edit' });
       return note(turn.problem, button('Try again', () => this.acts.repeat(turn), { symbol: 'again' }), edit);
     }
-    if (turn.status === 'FAILED') return note(turn.error ?? {}, again());
-    if (turn.status !== 'INTERRUPTED') return null;
-    const why = turn.error ? describe(turn.error).title : 'Stopped before the end';
-    return h('p', { class: 'stopped' }, `${why}. ${turn.reply ? 'What came so far is kept.' : ''}`, again());
+    if (turn.error || turn.status === 'FAILED') return note(turn.error ?? {}, again());
+    if (turn.status === 'INTERRUPTED') return h('p', { class: 'stopped' }, `Stopped before the end. ${turn.reply ? 'What came so far is kept.' : ''}`, again());
+    return LIMITED[turn.finishReason] ? h('p', { class: 'stopped' }, LIMITED[turn.finishReason]) : null;
   }
 
   #sources() {

@@ -10,6 +10,7 @@ import { $, button, icon, newId } from './dom.js';
 import { bindDrawer } from './drawer.js';
 import { bindDrop } from './drop.js';
 import { emptyState } from './empty.js';
+import { kinds } from './kinds.js';
 import { Library } from './library.js';
 import { showModel } from './model.js';
 import * as route from './route.js';
@@ -30,7 +31,7 @@ class Workspace {
       thread: $('#thread'),
       jump: $('#jump'),
       empty: () => emptyState(this.library, this.pick),
-      acts: { again: ({ prompt }) => this.ask(prompt), repeat: (turn) => this.ask(turn.prompt, turn.id), edit: (turn) => this.edit(turn) },
+      acts: { again: ({ prompt }) => this.ask(prompt), repeat: (turn) => this.repeat(turn), edit: (turn) => this.edit(turn) },
     });
     this.list = new ChatList($('#chats'), {
       state: () => state,
@@ -69,6 +70,7 @@ class Workspace {
     $('#initial').textContent = [...state.user][0].toUpperCase();
     $('#apps').replaceChildren(...state.apps.map(({ id, name }) => new Option(name, id)));
     $('#app-switch').hidden = state.apps.length < 2;
+    $('#drop-kinds').textContent = kinds(state.config);
     showModel(state.config);
     await this.openApp(app, chat, { replace: true });
   }
@@ -93,7 +95,7 @@ class Workspace {
   }
 
   enterApp(app) {
-    this.library?.dispatchEvent(new Event('left'));
+    if (this.library) this.library.closed = true;
     this.client = api.client(app);
     this.#conversations.clear();
     set({ app, chat: undefined });
@@ -168,10 +170,16 @@ class Workspace {
     this.list.render();
   }
 
+  /** Send a refused message again: under its own id if it may have arrived all the same, else as a new one. */
+  repeat(turn) {
+    if (turn.problem.code === 'network') return this.ask(turn.prompt, turn.id);
+    this.conversation.drop(turn);
+    return this.ask(turn.prompt);
+  }
+
   edit(turn) {
+    this.conversation.drop(turn);
     this.composer.write(turn.prompt);
-    this.conversation.turns = this.conversation.turns.filter((other) => other !== turn);
-    this.view.render();
   }
 
   /** Show what the open chat is called, and whether it is answering. */

@@ -15,7 +15,8 @@ from service.api.problems import respond
 from service.api.pump import Pump, follow
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import MessageBody, NoQuery, PageQuery, RenameBody
-from service.chat import ClientEvent, Done, Error, Prepared
+from service.chat.events import ClientEvent, Done, Error
+from service.chat.prepare import Prepared
 from service.errors import BadRequest, NotAcceptable, Unprocessable
 from service.models import TurnStatus
 from service.services import Services
@@ -56,7 +57,7 @@ def chats(services: Services) -> list[AnyOperation]:
     def post_message(call: Call[NoQuery, MessageBody]) -> Response:
         streams = wants_stream()
         turn_id = call.body.id or key_id()
-        prepared = services.turns.prepare(call.scope, call.app, call.ids["chat"], turn_id, call.body.text)
+        prepared = services.turns.prepare(call.scope, call.app, call.ids["chat"], turn_id, call.body.text, g.request_id)
         if isinstance(prepared, Prepared):
             pump = Pump(
                 prepared,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -53,7 +55,7 @@ def documents(services: Services) -> list[AnyOperation]:
     def search(call: Call[NoQuery, SearchBody]) -> msgspec.Struct:
         found = services.context.search(call.scope, call.body.text, call.body.limit)
         if found.call:
-            services.usage.record(call.scope, found.call)
+            services.usage.record(call.scope, replace(found.call, id=uuid.uuid4().hex))
         return schemas.SearchAnswer([passage_answer(passage) for passage in found.passages])
 
     return [

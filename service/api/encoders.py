@@ -6,7 +6,7 @@ import msgspec
 
 from service.api import schemas
 from service.api.problems import problem
-from service.chat import Accepted, Citations, ClientEvent, Done, Error, Heartbeat, Text
+from service.chat.events import Accepted, Citations, ClientEvent, Done, Error, Heartbeat, Text
 from service.models import Chat, Document, Passage, Turn
 
 encoder = msgspec.json.Encoder()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from service import logging as log
 from service.backends.interfaces import LanguageModel, ModelStream
-from service.chat import (
+from service.chat.events import (
     Accepted,
     Citations,
     ClientEvent,
@@ -21,8 +21,6 @@ from service.chat import (
     Ended,
     Failed,
     Heartbeat,
-    Prepared,
-    Repeated,
     Save,
     Saved,
     SaveFailed,
@@ -30,8 +28,9 @@ from service.chat import (
     Text,
     Tick,
     TurnInput,
-    ending,
 )
+from service.chat.machine import ending
+from service.chat.prepare import Prepared, Repeated
 from service.conversations import Conversations
 from service.errors import BrainstemError, DependencyError, UpstreamProtocol
 
@@ -102,7 +101,9 @@ class Pump:
         """Commit; a store that cannot be reached is tried again for a second, for the answer was paid."""
         for attempt in range(SAVE_TRIES):
             try:
-                return Saved(self._conversations.save(self._scope, save.writes))
+                saved = Saved(self._conversations.save(self._scope, save.writes))
+                self._log_call()
+                return saved
             except DependencyError as error:
                 failure: BrainstemError = error
                 if not self._machine.turn.status.terminal:
@@ -113,6 +114,22 @@ class Pump:
                 break
         log.event("turn_not_saved", logging.ERROR, failure)
         return SaveFailed(failure)
+
+    def _log_call(self) -> None:
+        """Log a call that has ended and is in the ledger: figures, never content."""
+        call, error = self._machine.call, self._machine.turn.error
+        if call is not None:
+            log.event(
+                "model_call",
+                logging.INFO if error is None else logging.WARNING,
+                model=call.model,
+                outcome=call.outcome,
+                code=error.code if error else None,
+                input_tokens=call.input_tokens,
+                output_tokens=call.output_tokens,
+                first_token_ms=None if call.first_token_ms is None else round(call.first_token_ms, 1),
+                total_ms=round(call.total_ms, 1),
+            )
 
     def _read(self) -> None:
         """Read the model into the inbox; the last thing put there is `Ended` or `Failed`."""

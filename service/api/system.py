@@ -12,7 +12,7 @@ from service.api import openapi, schemas
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery
 from service.errors import BrainstemError, Forbidden, InvalidToken
-from service.ingestion.formats import EXTENSIONS
+from service.ingestion.formats import FORMATS
 from service.scope import enter
 from service.services import Services
 
@@ -48,7 +48,7 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
             sign_in=backends.names["tokens"],
             model=schemas.ModelAnswer(model, model == STAND_IN),
             max_upload_bytes=settings.max_upload_bytes,
-            accept=list(EXTENSIONS),
+            accept=[extension for kind in FORMATS for extension in kind.extensions],
         )
 
     @functools.cache

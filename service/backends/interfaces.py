@@ -172,9 +172,14 @@ class Embeddings:
 class Embedder(Protocol):
     """Turns texts into vectors; `name` identifies the space, so vectors of different names are never compared."""
 
-    name: str
-    dimensions: int
-    batch_size: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed at most `batch_size` texts in their order; text beyond the model's window is cut. No text gives shape (0, d)."""
@@ -238,7 +243,8 @@ class ModelStream(Protocol):
 class LanguageModel(Protocol):
     """Answers. `name` is the model used when a request names none."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def stream(self, request: ModelRequest) -> ModelStream:
         """Start an answer; raises `DependencyError` or `ContextTooLong`, here or while iterating."""

@@ -7,11 +7,11 @@ import hashlib
 import hmac
 import json
 import os
-import secrets as random
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_bytes
 from typing import BinaryIO
 
 from service.backends.interfaces import Blob, Secrets
@@ -95,7 +95,7 @@ class FileBlobs:
         return self._data_dir.joinpath("blobs", *folders, file)
 
     def _key(self) -> bytes:
-        return key(self._data_dir, "blobs.key", lambda: random.token_bytes(32))
+        return key(self._data_dir, "blobs.key", lambda: token_bytes(32))
 
 
 def copy(content: BinaryIO, descriptor: int) -> Blob:

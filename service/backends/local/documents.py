@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import secrets as random
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
+from secrets import token_urlsafe
 
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
 from service.backends.local import limits, paths, queries
-from service.backends.local.queries import INDEXED, sort_key
+from service.backends.local.queries import INDEXED, Row, sort_key
 from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import AlreadyExists, BadRequest, PreconditionFailed, TooLarge
@@ -47,13 +47,13 @@ class SQLiteDocuments:
         queries.check(query)
         statement, values = queries.select(scope, query)
         with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
-            parsed = ((id, json.loads(data), version) for id, data, version in rows)
-            found = (row for row in parsed if queries.matches(row[1], query))
+            parsed = ((name, json.loads(data), version) for name, data, version in rows)
+            found: Iterator[Row] = (row for row in parsed if queries.matches(row[1], query))
             if query.order_by not in INDEXED:
                 found = queries.in_order(found, query)
             return [
-                Snapshot((*query.collection, paths.decode(id)), data, version)
-                for id, data, version in islice(found, query.limit)
+                Snapshot((*query.collection, paths.decode(name)), data, version)
+                for name, data, version in islice(found, query.limit)
             ]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
@@ -73,8 +73,8 @@ def place(scope: Scope, path: Path) -> tuple[str, str]:
     """Return the (collection, id) that a document is stored under."""
     if not path or len(path) % 2:
         raise BadRequest("A document's path must have an even number of segments.")
-    *collection, id = paths.locate(scope, path)
-    return "/".join(collection), id
+    *collection, name = paths.locate(scope, path)
+    return "/".join(collection), name
 
 
 def check_writes(places: Sequence[tuple[str, str]], writes: Sequence[Write]) -> None:
@@ -84,8 +84,8 @@ def check_writes(places: Sequence[tuple[str, str]], writes: Sequence[Write]) -> 
         raise BadRequest("A commit must not write the same document twice.")
     if any(isinstance(write, Update) and not write.data for write in writes):
         raise BadRequest("An update must change at least one field.")
-    sizes = (limits.document_size(where, write.data) for where, write in zip(places, writes) if not isinstance(write, Delete))
-    if sum(sizes) > limits.MAX_COMMIT_BYTES:
+    kept = ((where, write.data) for where, write in zip(places, writes, strict=True) if not isinstance(write, Delete))
+    if sum(limits.document_size(where, data) for where, data in kept) > limits.MAX_COMMIT_BYTES:
         raise TooLarge("A commit must not be larger than 10 MiB.")
 
 
@@ -138,4 +138,4 @@ def row(data: Mapping[str, JSON]) -> tuple[str, str, bytes | None, bytes | None,
     """Return a document's data, version and sort keys. Versions are random, so none comes back with a document made anew."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     updated, created, seq = (sort_key(data[field]) if field in data else None for field in INDEXED)
-    return text, random.token_urlsafe(12), updated, created, seq
+    return text, token_urlsafe(12), updated, created, seq

@@ -1,4 +1,4 @@
-"""Several rankings made one, by reciprocal rank (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+"""Rankings made one by reciprocal rank (Cormack, Clarke and Büttcher, SIGIR 2009), weighted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-SMOOTHING = 60
-"""The paper's k: how much the first places count above the next ones."""
+SMOOTHING = 12
+"""The k of the paper, which takes 60. A smaller one lets what only one ranking finds, but finds first, stand before what both \
+find somewhere; with weights from 0.8 to 1.25 beside 1, the first of either of two rankings is among the first five."""
 
 
 def fuse(rankings: Iterable[tuple[float, Iterable[K]]]) -> list[tuple[K, float]]:

@@ -1,15 +1,19 @@
-"""The vectors that were searched lately, in memory: one matrix for each shelf and space, the longest unused given up first."""
+"""The vectors that were searched lately, in memory: one matrix per shelf and space, the longest unused given up first.
+
+numpy is imported where it is used: it takes longer than the rest of a start, and a server that only just starts needs none.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Key: TypeAlias = tuple[int, str, int]
 """Shelf, space, dimensions."""
@@ -26,23 +30,35 @@ class Matrix:
     removed: int
     last: int
 
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, bytes]], dimensions: int, removed: int, last: int) -> Matrix:
+        """Make a matrix of (passage id, vector as stored) pairs."""
+        import numpy as np
+
+        ids = np.array([rowid for rowid, _ in rows], np.int64)
+        stored = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+        return cls(ids, stored.astype(np.float32, copy=False).reshape(-1, dimensions), removed, last)
+
     def extended(self, more: Matrix) -> Matrix:
+        import numpy as np
+
         ids, vectors = np.concatenate([self.ids, more.ids]), np.concatenate([self.vectors, more.vectors])
         return Matrix(ids, vectors, more.removed, more.last)
 
     def nearest(self, vector: npt.NDArray[np.float32], limit: int) -> list[tuple[float, int]]:
-        """Return the (cosine, id) pairs of the vectors nearest to a unit vector, nearest first."""
+        """Return the (cosine, passage id) pairs of the vectors nearest to a unit vector, nearest first."""
+        import numpy as np
+
         cosines = self.vectors @ vector
+        near = np.arange(len(cosines))
         if limit < len(cosines):
-            best = np.argpartition(cosines, -limit)[-limit:]
-        else:
-            best = np.arange(len(cosines))
-        best = best[np.lexsort((self.ids[best], -cosines[best]))]
-        return list(zip(cosines[best].tolist(), self.ids[best].tolist(), strict=True))
+            near = np.argpartition(cosines, -limit)[-limit:]
+        near = near[np.lexsort((self.ids[near], -cosines[near]))]
+        return list(zip(cosines[near].tolist(), self.ids[near].tolist(), strict=True))
 
 
 class Matrices:
-    """Holds matrices up to a number of bytes; a matrix too large for that is used once and not kept."""
+    """Keeps matrices up to a number of bytes in all; one that is larger than that is used and not kept."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -50,9 +66,9 @@ class Matrices:
         self._lock = threading.Lock()
 
     def get(self, key: Key, removed: int, last: int, load: Callable[[int], Matrix]) -> Matrix:
-        """Return the matrix as of `removed` and `last`; `load(id)` reads what is stored behind an id.
+        """Return the matrix as of `removed` and `last`; `load(rowid)` reads what is stored behind a passage.
 
-        Ids only grow while nothing is removed, so that a shelf which grew is read from where the kept matrix ends.
+        While nothing is removed ids only grow, so a shelf that grew is read from where the kept matrix ends.
         """
         with self._lock:
             kept = self._kept.get(key)
@@ -68,8 +84,9 @@ class Matrices:
     def _keep(self, key: Key, matrix: Matrix) -> None:
         with self._lock:
             kept = self._kept.get(key)
+            # Another thread may have read a later state meanwhile.
             if kept is None or (kept.removed, kept.last) < (matrix.removed, matrix.last):
                 self._kept[key] = matrix
             self._kept.move_to_end(key)
-            while sum(m.vectors.nbytes for m in self._kept.values()) > self._most_bytes:
+            while sum(one.vectors.nbytes for one in self._kept.values()) > self._most_bytes:
                 self._kept.popitem(last=False)

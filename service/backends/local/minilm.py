@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -97,8 +98,8 @@ class Model:
         x = self.norm(x)
         for layer in self.layers:
             x = layer(x, bounds)
-        lengths = np.diff(bounds).astype(np.float32)
-        means: Array = np.add.reduceat(x, bounds[:-1], axis=0) / lengths[:, None]
+        means = np.add.reduceat(x, bounds[:-1], axis=0)
+        means /= np.diff(bounds).astype(np.float32)[:, None]
         return means
 
 
@@ -116,7 +117,7 @@ def blocks(texts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
 def attention(qkv: Array, bounds: Sequence[int]) -> Array:
     """Attend within each text; the queries come already scaled (see `load`)."""
     mixed = np.empty((len(qkv), WIDTH), np.float32)
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         q, k, v = qkv[start:end].reshape(-1, 3, HEADS, HEAD_WIDTH).transpose(1, 2, 0, 3)
         scores = q @ k.transpose(0, 2, 1)
         scores -= scores.max(axis=2, keepdims=True)

@@ -7,31 +7,33 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from service.backends.interfaces import Entry, Hit
 from service.backends.local.matrices import Matrix
+from service.backends.local.words import spaced
 from service.models import Passage, Scope
 
-VERSION = 1
 SCHEMA = (
     # One row per app and owner. `removed` counts the passages ever removed and `last` is the highest passage id:
     # together they tell every process whether the vectors that it holds in memory are still the stored ones.
-    """CREATE TABLE shelves (
+    """CREATE TABLE IF NOT EXISTS shelves (
         id INTEGER PRIMARY KEY, app TEXT NOT NULL, owner TEXT NOT NULL,
         removed INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 0, UNIQUE (app, owner))""",
-    """CREATE TABLE passages (
-        id INTEGER PRIMARY KEY, shelf INTEGER NOT NULL REFERENCES shelves, document TEXT NOT NULL, chunk INTEGER NOT NULL,
+    """CREATE TABLE IF NOT EXISTS passages (
+        id INTEGER PRIMARY KEY, shelf INTEGER NOT NULL, document TEXT NOT NULL, chunk INTEGER NOT NULL,
         title TEXT NOT NULL, headings TEXT NOT NULL, page INTEGER, line INTEGER, text TEXT NOT NULL,
         space TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (shelf, document, chunk))""",
     # The shelf is a word of each passage, so that a search never walks through the matches of other shelves.
-    """CREATE VIRTUAL TABLE words USING fts5 (
+    """CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
         shelf, title, headings, text, tokenize = 'porter unicode61 remove_diacritics 2')""",
-    "INSERT INTO words (words, rank) VALUES ('rank', 'bm25(0.0, 1.0, 1.0, 1.0)')",
 )
+RANK = "bm25(0.0, 1.0, 2.0, 1.0)"
+"""What a word counts in each column: nothing in `shelf`, twice in `headings`."""
 
-SHARED = "shared"
-USER = "user:"
+SHORTEST_PREFIX = 3
+COMMON = 1000
+"""A term in at least so many passages cannot make one a candidate where a rarer term can; it still counts in its rank."""
+
+SHARED, USER = "shared", "user:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +47,25 @@ class Shelf:
     last: int
 
 
-def create_tables(db: sqlite3.Connection) -> None:
-    """Create the tables unless another thread or process has done it."""
-    if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-        for statement in SCHEMA:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-
-
 def owner(user: str | None) -> str:
     return SHARED if user is None else USER + user
+
+
+def user(owner: str) -> str | None:
+    return None if owner == SHARED else owner.removeprefix(USER)
 
 
 def readable_shelves(db: sqlite3.Connection, scope: Scope) -> list[Shelf]:
     """Return the shelves that a scope may read: its own, and what its app shares. Every read and write starts here."""
     rows = db.execute(
-        "SELECT id, app, owner, removed, last FROM shelves WHERE app = ? AND owner IN (?, ?)",
+        "SELECT id, app, owner, removed, last FROM shelves WHERE app = ? AND owner IN (?, ?) ORDER BY id",
         (scope.app, owner(scope.user), SHARED),
     )
-    return [
-        Shelf(id, app, None if name == SHARED else name.removeprefix(USER), removed, last)
-        for id, app, name, removed, last in rows
-    ]
+    return [Shelf(number, app, user(name), removed, last) for number, app, name, removed, last in rows]
 
 
 def own_shelf(db: sqlite3.Connection, scope: Scope) -> Shelf | None:
-    """Return the one shelf that a scope may write, if it has one yet."""
+    """Return the one shelf that a scope may write, if it is there yet."""
     return next((shelf for shelf in readable_shelves(db, scope) if shelf.user == scope.user), None)
 
 
@@ -87,31 +78,29 @@ def make_shelf(db: sqlite3.Connection, scope: Scope) -> Shelf:
 
 def insert(db: sqlite3.Connection, shelf: Shelf, entries: Iterable[Entry]) -> None:
     """Add passages that are not there."""
-    id = shelf.last
+    last = shelf.last
     for entry in entries:
-        passage, headings = entry.passage, json.dumps(entry.passage.headings)
-        place = (passage.title, headings, passage.page, passage.line, passage.text)
-        vector = np.ascontiguousarray(entry.vector, "<f4").tobytes()
-        (id,) = db.execute(
+        passage = entry.passage
+        place = (passage.title, json.dumps(passage.headings), passage.page, passage.line, passage.text)
+        (last,) = db.execute(
             "INSERT INTO passages (shelf, document, chunk, title, headings, page, line, text, space, vector)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (shelf.id, passage.document, passage.chunk, *place, entry.space, vector),
+            (shelf.id, passage.document, passage.chunk, *place, entry.space, entry.vector.astype("<f4").tobytes()),
         ).fetchone()
         db.execute(
             "INSERT INTO words (rowid, shelf, title, headings, text) VALUES (?, ?, ?, ?, ?)",
-            (id, word(shelf), passage.title, "\n".join(passage.headings), passage.text),
+            (last, word(shelf), *map(spaced, (passage.title, "\n".join(passage.headings), passage.text))),
         )
-    db.execute("UPDATE shelves SET last = ? WHERE id = ?", (id, shelf.id))
+    db.execute("UPDATE shelves SET last = ? WHERE id = ?", (last, shelf.id))
 
 
-def remove(db: sqlite3.Connection, shelf: Shelf, keys: Iterable[tuple[str, int, int]]) -> None:
-    """Remove passages by (document, first chunk, chunk behind the last)."""
+def remove(db: sqlite3.Connection, shelf: Shelf, runs: Iterable[tuple[str, int, int]]) -> None:
+    """Remove runs of chunks, each given by its document, its first chunk and the chunk behind its last."""
     ids = [
         row
-        for document, start, end in keys
+        for run in runs
         for row in db.execute(
-            "SELECT id FROM passages WHERE shelf = ? AND document = ? AND chunk >= ? AND chunk < ?",
-            (shelf.id, document, start, end),
+            "SELECT id FROM passages WHERE shelf = ? AND document = ? AND chunk >= ? AND chunk < ?", (shelf.id, *run)
         )
     ]
     db.executemany("DELETE FROM words WHERE rowid = ?", ids)
@@ -120,25 +109,54 @@ def remove(db: sqlite3.Connection, shelf: Shelf, keys: Iterable[tuple[str, int, 
 
 
 def read_matrix(db: sqlite3.Connection, shelf: Shelf, space: str, dimensions: int, after: int) -> Matrix:
-    """Read the vectors of one shelf and space behind a passage id; those of other dimensions are no part of the space."""
+    """Read a shelf's vectors behind a passage id; vectors of other dimensions are of another space, whatever its name."""
     rows = db.execute(
         "SELECT id, vector FROM passages WHERE shelf = ? AND space = ? AND length(vector) = ? AND id > ? ORDER BY id",
         (shelf.id, space, 4 * dimensions, after),
-    ).fetchall()
-    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, dimensions)
-    return Matrix(np.array([id for id, _ in rows], np.int64), vectors, shelf.removed, shelf.last)
+    )
+    return Matrix.of(rows.fetchall(), dimensions, shelf.removed, shelf.last)
 
 
 def find_words(db: sqlite3.Connection, shelves: Sequence[Shelf], terms: Sequence[str], limit: int) -> list[int]:
-    """Return the ids of passages with any of the terms, which are made of letters, digits and spaces, best first."""
-    if not shelves or not terms:
+    """Return the ids of passages with any of the terms, best first; if no term is there, of those with words that begin so.
+
+    Terms hold letters, digits and spaces only.
+    """
+    if not shelves:
         return []
-    where, what = " OR ".join(map(word, shelves)), " OR ".join(f'"{term}"' for term in terms)
+    here = f"shelf : ({' OR '.join(map(word, shelves))})"
+    rare, common = parted(db, here, [f'"{term}"' for term in terms])
+    if not (rare or common):
+        rare, common = parted(db, here, [f'"{term}"*' for term in terms if len(term) >= SHORTEST_PREFIX])
+    if not (rare or common):
+        return []
+    wanted = within(rare or common)
+    if rare and common:
+        # What follows AND holds for every passage of the shelves: it only lets the common terms count.
+        wanted = f"{wanted} AND ({here} OR {within(common)})"
     rows = db.execute(
-        "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?",
-        (f"shelf : ({where}) AND {{title headings text}} : ({what})", limit),
+        "SELECT rowid FROM words WHERE words MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?",
+        (f"{here} AND {wanted}", RANK, limit),
     )
-    return [id for (id,) in rows]
+    return [rowid for (rowid,) in rows]
+
+
+def parted(db: sqlite3.Connection, here: str, phrases: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the phrases that are there into rare and common ones."""
+    counts = {phrase: count(db, f"{here} AND {within([phrase])}") for phrase in phrases}
+    rare = [phrase for phrase, found in counts.items() if 0 < found < COMMON]
+    return rare, [phrase for phrase, found in counts.items() if found >= COMMON]
+
+
+def count(db: sqlite3.Connection, expression: str) -> int:
+    """Count the passages that an FTS5 expression matches, up to `COMMON`."""
+    statement = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+    found: int = db.execute(statement, (expression, COMMON)).fetchone()[0]
+    return found
+
+
+def within(phrases: Iterable[str]) -> str:
+    return f"{{title headings text}} : ({' OR '.join(phrases)})"
 
 
 def word(shelf: Shelf) -> str:
@@ -146,18 +164,24 @@ def word(shelf: Shelf) -> str:
     return f"shelf{shelf.id}"
 
 
-def read_hits(db: sqlite3.Connection, shelves: Sequence[Shelf], ids: Iterable[int]) -> dict[int, Hit]:
-    """Read passages by id, leaving out what lies on no shelf of these."""
-    by_id = {shelf.id: shelf for shelf in shelves}
+def read_keys(db: sqlite3.Connection, shelves: Sequence[Shelf], ids: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """Return the document and chunk of each passage, leaving out what lies on none of the shelves."""
     rows = db.execute(
-        "SELECT id, shelf, document, chunk, title, headings, page, line, text FROM passages"
-        " WHERE id IN (SELECT value FROM json_each(?)) AND shelf IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(ids)), json.dumps(list(by_id))),
+        "SELECT id, document, chunk FROM passages"
+        " WHERE id IN (SELECT value FROM json_each(?)) AND shelf IN (SELECT value FROM json_each(?))"
+        " ORDER BY id DESC",
+        (json.dumps(list(ids)), json.dumps([shelf.id for shelf in shelves])),
     )
-    return {id: hit(by_id[shelf], *columns) for id, shelf, *columns in rows}
+    return {rowid: (document, chunk) for rowid, document, chunk in rows}
 
 
-def hit(shelf: Shelf, document: str, chunk: int, title: str, headings: str, page: int | None, line: int | None, text: str) -> Hit:
+def read_hit(db: sqlite3.Connection, rowid: int, score: float) -> Hit:
+    row = db.execute(
+        "SELECT app, owner, document, chunk, title, headings, page, line, text"
+        " FROM passages JOIN shelves ON shelves.id = passages.shelf WHERE passages.id = ?",
+        (rowid,),
+    ).fetchone()
+    app, name, document, chunk, title, headings, page, line, text = row
     passage = Passage(
         document=document,
         chunk=chunk,
@@ -166,6 +190,7 @@ def hit(shelf: Shelf, document: str, chunk: int, title: str, headings: str, page
         headings=tuple(json.loads(headings)),
         page=page,
         line=line,
-        shared=shelf.user is None,
+        shared=name == SHARED,
+        score=score,
     )
-    return Hit(shelf.app, shelf.user, passage)
+    return Hit(app, user(name), passage)

@@ -6,6 +6,7 @@ import json
 import operator
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from service.backends.interfaces import Query
 from service.backends.local import limits, paths
@@ -14,6 +15,9 @@ from service.models import JSON, Scope
 
 INDEXED = ("updated", "created", "seq")
 """Fields whose order costs the same however large a collection grows; by any other field, the collection is read whole."""
+
+Row: TypeAlias = tuple[str, Mapping[str, JSON], str]
+"""A document's encoded id, its data and its version."""
 
 COMPARE: Mapping[str, Callable[[bytes, bytes], bool]] = {
     "==": operator.eq,
@@ -29,8 +33,8 @@ def check(query: Query) -> None:
         raise BadRequest("A collection's path must have an odd number of segments.")
     if query.limit < 0 or any(op not in COMPARE for _, op, _ in query.where):
         raise BadRequest("A query must have known operators and a limit that is not negative.")
-    operands: list[object] = [value for _, _, value in query.where]
-    limits.document_size((), {"operands": operands + [query.after[0] if query.after else None]})
+    operands = [value for _, _, value in query.where]
+    limits.document_size((), {"where": operands, "after": query.after and query.after[0]})
 
 
 def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
@@ -64,12 +68,10 @@ def compare(stored: bytes, op: str, operand: bytes) -> bool:
     return stored[0] == operand[0] and COMPARE[op](stored, operand)
 
 
-def in_order(
-    found: Iterable[tuple[str, Mapping[str, JSON], str]], query: Query
-) -> Iterator[tuple[str, Mapping[str, JSON], str]]:
+def in_order(found: Iterable[Row], query: Query) -> Iterator[Row]:
     """Sort what no index has in order, and continue behind `after`."""
 
-    def position(row: tuple[str, Mapping[str, JSON], str]) -> tuple[bytes, str]:
+    def position(row: Row) -> tuple[bytes, str]:
         return sort_key(row[1][query.order_by]), row[0]
 
     rows = sorted(found, key=position, reverse=query.descending)

@@ -23,6 +23,9 @@ class Line(Protocol):
     def shut(self, call: Call) -> None:
         """End what is read or written for `call` now, in whatever thread; nothing if the line serves another call by then."""
 
+    def release(self) -> None:
+        """Serve no call, until the next one writes."""
+
 
 class Call:
     """One call, with all its attempts; `ended` is set once it is closed, and wakes whoever waits to try again."""
@@ -31,8 +34,8 @@ class Call:
         self.ended = threading.Event()
         self.line: Line | None = None
         self.eof = False
-        self._deadline = 0.0
-        self.allow(seconds)
+        self._began = time.monotonic()
+        self._deadline = self._began + seconds
 
     def allow(self, seconds: float) -> None:
         """Give the call so many seconds from now until its next progress."""
@@ -41,6 +44,10 @@ class Call:
     @property
     def left(self) -> float:
         return self._deadline - time.monotonic()
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self._began
 
     def close(self) -> None:
         self.ended.set()

@@ -94,9 +94,9 @@ class Decoder:
     def __init__(self) -> None:
         self._lines = Lines()
         self._data: list[bytes] = []
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self._characters = 0
-        self._chunks = 0
+        self.chunks = 0
         self.begun = False
         self.finished = False
         self.done = False
@@ -113,10 +113,10 @@ class Decoder:
         """What is left when the body has ended; a body without a single chunk was no stream of a completion."""
         if self._data:
             yield from self._event()
-        if not self._chunks:
+        if not self.chunks:
             raise UpstreamProtocol("The model's provider answered with something else than a stream of events.")
-        if self._usage:
-            yield self._usage
+        if self.usage:
+            yield self.usage
 
     def _event(self) -> Iterator[ModelEvent]:
         data, self._data = b"\n".join(self._data), []
@@ -130,14 +130,14 @@ class Decoder:
         except (ValueError, RecursionError):
             # The text of the error would quote the provider's.
             raise UpstreamProtocol("The model's provider sent an event that cannot be read.") from None
-        self._chunks += 1
+        self.chunks += 1
         yield from self._chunk(chunk)
 
     def _chunk(self, chunk: Chunk) -> Iterator[ModelEvent]:
         if chunk.error is not None or chunk.object == "error":
             raise failure(chunk)
         if chunk.usage:
-            self._usage = counted(chunk.usage)
+            self.usage = counted(chunk.usage)
         for choice in chunk.choices or ():
             if not choice.index and not self.finished:
                 yield from self._choice(choice)
@@ -151,8 +151,9 @@ class Decoder:
             self.begun = True
             yield Delta(text)
         if choice.finish_reason:
+            finish = Finish(reason(choice.finish_reason))
             self.finished = True
-            yield Finish(reason(choice.finish_reason))
+            yield finish
 
 
 def reason(text: str) -> str:
@@ -176,5 +177,3 @@ def failure(chunk: Chunk) -> BrainstemError:
     if codes & BUSY:
         return UpstreamBusy("The model's provider is overloaded, or its quota is used up.")
     return UpstreamInterrupted("The model's provider reported an error in the midst of the answer.")
-
-

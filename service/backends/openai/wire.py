@@ -21,6 +21,7 @@ from service.backends.openai.calls import Call, current
 from service.errors import UpstreamProtocol
 
 MAX_BODY_BYTES = 64_000_000
+MAX_ERROR_BYTES = 100_000
 IDLE_CONNECTIONS = 64
 KEEP_ALIVE_SECONDS = 30.0
 
@@ -35,6 +36,7 @@ class Transport(httpx2.BaseTransport):
             max_keepalive_connections=IDLE_CONNECTIONS,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
             network_backend=Backend(),
+            ssl_context=httpcore2.default_ssl_context(),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -70,12 +72,15 @@ class Body(httpx2.SyncByteStream):
         size = 0
         for data in self._response.iter_stream():
             size += len(data)
+            # Of an error only the beginning is of interest.
+            if self._response.status >= 300 and size > MAX_ERROR_BYTES:
+                return
             if size > MAX_BODY_BYTES:
                 raise UpstreamProtocol("The model's provider sent an answer that is too long.")
             yield data
 
     def close(self) -> None:
-        if self._call and isinstance(self._call.line, Line):
+        if self._call and self._call.line:
             self._call.line.release()
         self._response.close()
 
@@ -128,7 +133,7 @@ class Line(httpcore2.NetworkStream):
         with self._lock:
             self._call = call
         if call:
-            call.line = self
+            call.line, call.eof = self, False
             # Closed before the line was known: nobody else will shut it.
             if call.ended.is_set():
                 self.shut(call)
@@ -156,4 +161,21 @@ class Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        return Line(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        failure: httpcore2.NetworkError | httpcore2.TimeoutException = httpcore2.ConnectError()
+        addresses = resolved(host, port)
+        end = time.monotonic() + (timeout or 0)
+        for n, address in enumerate(addresses):
+            # Each address gets its share, so that one that swallows connections leaves time for the next.
+            share = max(0.01, end - time.monotonic()) / (len(addresses) - n)
+            try:
+                return Line(self._inner.connect_tcp(address, port, share, local_address, socket_options))
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
+                failure = exc
+        raise failure
+
+
+def resolved(host: str, port: int) -> list[str]:
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except OSError as exc:
+        raise httpcore2.ConnectError from exc

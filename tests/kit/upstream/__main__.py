@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 
 from tests.kit.upstream import Answer, Upstream
@@ -19,7 +20,8 @@ def main() -> None:
     with Upstream(options.port, record=False) as upstream:
         if options.words:
             upstream.always(Answer([f"word{n} " for n in range(options.words)], pause=options.pause))
-        print(upstream.url, flush=True)
+        sys.stdout.write(f"{upstream.url}\n")
+        sys.stdout.flush()
         threading.Event().wait()
 
 

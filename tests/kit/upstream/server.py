@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -36,8 +37,9 @@ ENDPOINTS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/embedding
 class Upstream:
     """The server, in a thread of its own; everything here may be used from any thread."""
 
-    def __init__(self, port: int = 0, *, record: bool = True) -> None:
+    def __init__(self, port: int = 0, *, record: bool = True, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self.tls = tls
         self.record = record
         self.requests: list[Request] = []
         self.accepted = 0
@@ -52,7 +54,7 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
 
     def enqueue(self, *steps: Step, finish: str | None = "stop", usage: tuple[int, int] | bool = True) -> None:
         """Script the next chat completion."""
@@ -76,10 +78,11 @@ class Upstream:
         """Return the requests that one endpoint got."""
         return [request for request in self.requests if ENDPOINTS.get(request.path) == on]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
-        """Wait until a condition on this server holds; fails the test if it does not in time."""
+    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+        """Wait until a condition on this server holds, which is True then; fails the test if it does not in time."""
         with self._changed:
             assert self._changed.wait_for(condition, seconds), f"not within {seconds} s"
+        return True
 
     def start(self) -> Upstream:
         self._thread.start()
@@ -118,11 +121,15 @@ class Upstream:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = await self._loop.create_server(lambda: Connection(self), "127.0.0.1", self.port, backlog=1024)
+        server = await self._loop.create_server(
+            lambda: Connection(self), "127.0.0.1", self.port, ssl=self.tls, backlog=1024
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopping.wait()
         server.close()
+        # A connection that was accepted a moment ago, or whose handshake failed, is known to the loop alone.
+        await asyncio.sleep(0.05 if self.tls else 0.01)
         still_open = list(self._open)
         for connection in still_open:
             connection.transport.abort()

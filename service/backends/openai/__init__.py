@@ -1,0 +1,8 @@
+"""Any OpenAI-compatible endpoint: OpenAI, Ollama, vLLM, Vertex AI's compatible one. The SDK is imported with the first call."""
+
+from __future__ import annotations
+
+from service.backends.openai.chat import OpenAIModel
+from service.backends.openai.embeddings import OpenAIEmbedder
+
+__all__ = ["OpenAIEmbedder", "OpenAIModel"]

@@ -1,0 +1,175 @@
+"""The embedder of an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from service.backends.interfaces import Embeddings, Secrets
+from service.backends.openai.calls import Call
+from service.backends.openai.provider import Provider
+from service.config import Settings
+from service.errors import ContextTooLong, UpstreamProtocol
+
+if TYPE_CHECKING:
+    import openai
+
+    from service.backends.interfaces import Vectors
+
+DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
+# The API reference allows 8 192 tokens a text and 300 000 a request; a token is seldom less than three bytes of a text.
+MAX_TEXT_CHARACTERS = 24_000
+MAX_REQUEST_BYTES = 600_000
+LEAST_CHARACTERS = 200
+TEXTS_AT_A_TIME = 32
+UNREADABLE = "The embedding model's provider answered what cannot be read."
+
+
+class Item(msgspec.Struct):
+    embedding: str | list[float]
+    index: int | None = None
+
+
+class Counted(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
+class Answer(msgspec.Struct):
+    data: list[Item]
+    usage: Counted | None = None
+
+
+decode = msgspec.json.Decoder(Answer).decode
+
+
+class OpenAIEmbedder:
+    """Embeds in batches; the dimensions of a model that is not known here are learned from its first answer."""
+
+    batch_size = 256
+
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+        self._settings = settings
+        self._model = settings.embedding_model
+        self._provider = Provider(settings, secrets)
+        self._encoded = True
+
+    @cached_property
+    def dimensions(self) -> int:
+        """Asks the provider if nobody has told: a call, which raises as `embed` does."""
+        known = self._settings.embedding_dimensions or DIMENSIONS.get(self._model)
+        return known or len(self._ask(["dimensions"])[0][0])
+
+    @cached_property
+    def name(self) -> str:
+        return f"{self._model}/{self.dimensions}"
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        import numpy as np
+
+        vectors, tokens, estimated = [np.empty((0, self.dimensions), dtype=np.float32)], 0, False
+        for batch in batches(texts, self.batch_size):
+            found, counted = self._ask_cut(batch)
+            if found.shape[1] != self.dimensions:
+                raise UpstreamProtocol(f"The embedding model gives {found.shape[1]} dimensions, not {self.dimensions}.")
+            vectors.append(found)
+            tokens += estimate(batch) if counted is None else counted
+            estimated = estimated or counted is None
+        return Embeddings(np.concatenate(vectors), tokens, estimated)
+
+    def check(self) -> None:
+        self._provider.check()
+
+    def _ask_cut(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
+        """Ask for vectors, with texts cut further as long as they are too long for the model."""
+        limit = min(MAX_TEXT_CHARACTERS, max(map(len, texts)))
+        while True:
+            try:
+                return self._ask([text[:limit] for text in texts])
+            except ContextTooLong:
+                if limit <= LEAST_CHARACTERS:
+                    raise
+                limit //= 2
+
+    def _ask(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
+        """Return the vectors of a batch, and its tokens if the provider counts them."""
+        from service.backends.openai.failures import FAILURES, Retries, mapped, refused_option
+
+        # A model on a small machine takes its time for a large batch.
+        seconds = self._settings.first_byte_seconds * (1 + len(texts) // TEXTS_AT_A_TIME)
+        call = Call(seconds)
+
+        def create(sdk: openai.OpenAI) -> bytes:
+            call.allow(seconds)
+            return sdk.embeddings.with_raw_response.create(**self._arguments(texts)).content
+
+        try:
+            body = self._provider.send(call, create, Retries(times=5, seconds=30.0, longest=20.0))
+        except FAILURES as exc:
+            if self._encoded and refused_option(exc, {"encoding_format"}):
+                self._encoded = False
+                return self._ask(texts)
+            raise mapped(exc, eof=call.eof) from None
+        return read(body, len(texts))
+
+    def _arguments(self, texts: Sequence[str]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": self._model,
+            # The API takes no empty text.
+            "input": [text if text.strip() else "-" for text in texts],
+            "encoding_format": "base64" if self._encoded else "float",
+        }
+        if self._settings.embedding_dimensions:
+            arguments["dimensions"] = self._settings.embedding_dimensions
+        return arguments
+
+
+def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Split texts into batches of so many texts at most, and no more text than a request may have."""
+    batch: list[str] = []
+    weight = 0
+    for text in texts:
+        heavy = min(len(text), MAX_TEXT_CHARACTERS) if text.isascii() else len(text[:MAX_TEXT_CHARACTERS].encode())
+        if batch and (len(batch) == size or weight + heavy > MAX_REQUEST_BYTES):
+            yield batch
+            batch, weight = [], 0
+        batch.append(text)
+        weight += heavy
+    if batch:
+        yield batch
+
+
+def estimate(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) // 4 + 1 for text in texts)
+
+
+def read(body: bytes, count: int) -> tuple[Vectors, int | None]:
+    """Read an answer's vectors in the order of the texts; raises `UpstreamProtocol` for whatever is no set of unit vectors."""
+    import numpy as np
+
+    try:
+        answer = decode(body)
+        items = sorted(answer.data, key=lambda item: item.index or 0)
+        with np.errstate(all="ignore"):
+            vectors = np.array([numbers(item) for item in items], dtype=np.float32)
+    except (ValueError, RecursionError):
+        raise UpstreamProtocol(UNREADABLE) from None
+    if [item.index for item in items] not in ([*range(count)], [None] * count) or vectors.ndim != 2:
+        raise UpstreamProtocol("The embedding model gave another number of vectors than there are texts.")
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        raise UpstreamProtocol("The embedding model gave vectors that are none.")
+    return vectors / lengths, answer.usage.prompt_tokens if answer.usage else None
+
+
+def numbers(item: Item) -> Vectors:
+    """Floats come as they are or as the base64 of little-endian float32."""
+    import numpy as np
+
+    if isinstance(item.embedding, str):
+        return np.frombuffer(base64.b64decode(item.embedding, validate=True), dtype="<f4")
+    return np.array(item.embedding, dtype=np.float32)

@@ -1,0 +1,203 @@
+"""The turn as a machine without I/O: events in, client events and writes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from service.backends.interfaces import Delta, Finish, ModelRequest, Usage
+from service.chat.events import (
+    Accepted,
+    Citations,
+    ClientLeft,
+    Deadline,
+    Done,
+    Effect,
+    Ended,
+    Error,
+    Failed,
+    Heartbeat,
+    Save,
+    Saved,
+    SaveFailed,
+    Send,
+    Text,
+    Tick,
+    TurnInput,
+)
+from service.conversations import Begun, describe, lease_until, save_writes
+from service.errors import BrainstemError, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
+from service.models import Call, Turn, TurnStatus, timestamp
+from service.tokenizer import count_tokens
+from service.usage import ledger_write
+
+MAX_REPLY_BYTES = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: between saves of a running answer, of its lease, and of the silence that a heartbeat breaks."""
+
+    checkpoint: float
+    lease: float
+    heartbeat: float
+
+
+class TurnMachine:
+    """One turn from ACCEPTED to its end. Times fed to it are monotonic seconds; it reads no clock of its own."""
+
+    def __init__(
+        self, begun: Begun, version: str, request: ModelRequest, calls: Sequence[Call], pace: Pace, request_id: str = ""
+    ) -> None:
+        self.turn = begun.turn
+        self.done = False
+        self.call: Call | None = None
+        self._chat = begun.chat
+        self._version = version
+        self._request = request
+        self._calls = calls
+        self._pace = pace
+        self._request_id = request_id
+        self._pieces: list[str] = []
+        self._bytes = 0
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+        self._started = self._saved = self._sent = 0.0
+        self._first_token: float | None = None
+        self._epoch = datetime.now(UTC)
+
+    def start(self, at: float) -> list[Effect]:
+        """Tell the client that the turn was accepted, and what it will rest on."""
+        self._started = self._saved = self._sent = at
+        effects: list[Effect] = [Send(Accepted(self.turn, self._chat))]
+        if self.turn.citations:
+            effects.append(Send(Citations(self.turn.citations)))
+        return effects
+
+    def feed(self, event: TurnInput, at: float) -> list[Effect]:
+        """Take one event and return what to do; after the end nothing is to be done any more."""
+        if self.done:
+            return []
+        match event:
+            case Saved(version):
+                return self._on_saved(version)
+            case SaveFailed(error):
+                return self._on_save_failed(error)
+            case _ if self.turn.status.terminal:
+                return []
+            case Delta(text):
+                return self._on_delta(text, at)
+            case Finish(reason):
+                self._finish = reason
+                return []
+            case Usage():
+                self._usage = event
+                return []
+            case Tick():
+                return self._on_tick(at)
+            case Ended():
+                return self._end(UpstreamInterrupted(), at)
+            case Failed(error):
+                return self._end(error, at)
+            case Deadline():
+                return self._end(DeadlineExceeded(), at)
+            case ClientLeft():
+                return self._end(None, at)
+
+    def _on_delta(self, text: str, at: float) -> list[Effect]:
+        if not text:
+            return []
+        if self._first_token is None:
+            self._first_token = at
+        self._pieces.append(text)
+        self._bytes += len(text.encode(errors="replace"))
+        if self._bytes > MAX_REPLY_BYTES:
+            return self._end(UpstreamProtocol("The answer is longer than an answer may be."), at)
+        self._sent = at
+        return [Send(Text(text)), *self._checkpoint(at)]
+
+    def _on_tick(self, at: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if at - self._sent >= self._pace.heartbeat:
+            self._sent = at
+            effects.append(Send(Heartbeat()))
+        if at - self._saved >= self._pace.lease / 3:
+            effects += self._checkpoint(at)
+        return effects
+
+    def _checkpoint(self, at: float) -> list[Effect]:
+        """Save what came so far and renew the lease, if it is time; the first piece makes the turn STREAMING at once."""
+        first = self.turn.status is TurnStatus.ACCEPTED and bool(self._pieces)
+        if not first and at - self._saved < self._pace.checkpoint:
+            return []
+        self._saved = at
+        status = TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED
+        self._set(status, at, lease=lease_until(self._pace.lease, self._wall(at)))
+        return [Save(save_writes(self.turn, self._version, only=None if first else ("reply", "updated", "lease")))]
+
+    def _end(self, error: BrainstemError | None, at: float) -> list[Effect]:
+        """Bring the turn to its end: COMPLETED only if the model itself finished, whatever happened after that."""
+        if self._finish is not None:
+            status, error = TurnStatus.COMPLETED, None
+        elif self._pieces or error is None:
+            status = TurnStatus.INTERRUPTED
+        else:
+            status = TurnStatus.FAILED
+        self._set(status, at, lease=None)
+        self.turn = replace(self.turn, finish_reason=self._finish, error=describe(error) if error else None)
+        self.call = self._ledger_row(at)
+        rows = [ledger_write(call) for call in (*self._calls, self.call)]
+        return [Save([*save_writes(self.turn, self._version), *rows])]
+
+    def _on_saved(self, version: str) -> list[Effect]:
+        self._version = version
+        if not self.turn.status.terminal:
+            return []
+        self.done = True
+        return [Send(ending(self.turn))]
+
+    def _on_save_failed(self, error: BrainstemError) -> list[Effect]:
+        """A checkpoint may fail and be made up for; a lost turn (deleted, or ended by others) or end may not."""
+        if not self.turn.status.terminal and not isinstance(error, StoreError):
+            return []
+        self.done = True
+        status = self.turn.status if self.turn.status is TurnStatus.FAILED else TurnStatus.INTERRUPTED
+        self.turn = replace(self.turn, status=status, error=describe(error), lease=None)
+        return [Send(Error(self.turn))]
+
+    def _set(self, status: TurnStatus, at: float, *, lease: str | None) -> None:
+        self.turn = replace(
+            self.turn, status=status, reply="".join(self._pieces), updated=timestamp(self._wall(at)), lease=lease
+        )
+
+    def _wall(self, at: float) -> datetime:
+        return self._epoch + timedelta(seconds=at - self._started)
+
+    def _ledger_row(self, at: float) -> Call:
+        """The ledger's row: the provider's count, or an estimate where it gave none."""
+        usage = self._usage or Usage(
+            sum(count_tokens(message.content) for message in self._request.messages), count_tokens(self.turn.reply)
+        )
+        first = self._first_token
+        return Call(
+            id=f"{self.turn.chat}.{self.turn.id}.answer",
+            kind="answer",
+            model=self.turn.model,
+            created=self.turn.updated,
+            outcome=self.turn.status.value.lower(),
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            estimated=self._usage is None,
+            first_token_ms=None if first is None else (first - self._started) * 1000,
+            total_ms=(at - self._started) * 1000,
+            request_id=self._request_id,
+            chat=self.turn.chat,
+            turn=self.turn.id,
+        )
+
+
+def ending(turn: Turn) -> Done | Error:
+    """The last event of a turn that has ended."""
+    return Error(turn) if turn.error else Done(turn)

@@ -1,0 +1,128 @@
+"""Before the turn: everything that can refuse, and the prompt."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from service import logging as log
+from service.apps import App
+from service.backends.interfaces import ModelRequest
+from service.chat.machine import Pace, TurnMachine
+from service.context import Context, Prompt, Retrieved, build
+from service.conversations import Conversations, describe, save_writes
+from service.errors import BrainstemError, Unprocessable
+from service.models import Call, Chat, Scope, Turn, TurnStatus, timestamp
+from service.usage import ledger_write
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A turn that will be answered: feed `machine` with the answer to `request`."""
+
+    scope: Scope
+    machine: TurnMachine
+    request: ModelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A turn that the same request began before; it may still be running."""
+
+    scope: Scope
+    turn: Turn
+    chat: Chat
+
+
+class Turns:
+    """Prepares turns: one parallel stage of accept ∥ history ∥ user data ∥ embed → search, then the prompt."""
+
+    def __init__(self, conversations: Conversations, context: Context, model: str, pace: Pace, pool: Executor) -> None:
+        self._conversations = conversations
+        self._context = context
+        self._model = model
+        self._pace = pace
+        self._pool = pool
+
+    def prepare(
+        self, scope: Scope, app: App, chat_id: str, turn_id: str | None, text: str, request_id: str = ""
+    ) -> Prepared | Repeated:
+        """Accept a message and gather its prompt. Raises what `Conversations.begin` raises, `Unprocessable` for a message
+        that is empty or too long; what fails once the turn is accepted also ends it as FAILED."""
+        check_text(app, text)
+        found = self._run(self._context.retrieve, scope, app, text)
+        accept = self._run(self._conversations.begin, scope, chat_id, turn_id, text)
+        history = self._run(self._conversations.history, scope, chat_id, app.file.context.history_turns)
+        data = self._run(self._context.user_data, scope, app)
+        try:
+            begun = accept.result()
+        except BrainstemError:
+            found.add_done_callback(lambda future: self._account(scope, future))
+            raise
+        if begun.version is None:
+            found.add_done_callback(lambda future: self._account(scope, future))
+            return Repeated(scope, begun.turn, begun.chat)
+        try:
+            past = [turn for turn in history.result() if turn.seq < begun.turn.seq]
+            prompt = build(app, text, past, data.result(), found.result())
+        except BrainstemError as error:
+            found.add_done_callback(lambda future: self._account(scope, future))
+            self._fail(scope, begun.turn, begun.version, error)
+            raise
+        request = self._request(app, begun.turn, prompt)
+        turn = replace(begun.turn, citations=prompt.passages, model=request.model)
+        embedding = found.result().call
+        calls = [search_row(embedding, turn, request_id)] if embedding else []
+        machine = TurnMachine(replace(begun, turn=turn), begun.version, request, calls, self._pace, request_id)
+        return Prepared(scope, machine, request)
+
+    def _run(self, function: Callable[..., T], *args: object) -> Future[T]:
+        return self._pool.submit(contextvars.copy_context().run, function, *args)
+
+    def _request(self, app: App, turn: Turn, prompt: Prompt) -> ModelRequest:
+        model = app.file.model
+        return ModelRequest(
+            model=model.name or self._model,
+            messages=prompt.messages,
+            question=turn.prompt,
+            passages=prompt.passages,
+            max_output_tokens=model.max_output_tokens,
+            temperature=model.temperature,
+        )
+
+    def _fail(self, scope: Scope, turn: Turn, version: str, error: BrainstemError) -> None:
+        failed = replace(turn, status=TurnStatus.FAILED, updated=timestamp(), lease=None, error=describe(error))
+        try:
+            self._conversations.save(scope, save_writes(failed, version))
+        except BrainstemError as failure:
+            log.event("turn_not_saved", logging.ERROR, failure)  # its lease ends it
+
+    def _account(self, scope: Scope, found: Future[Retrieved]) -> None:
+        """Record the embedding of a question that was refused or answered before: it was paid all the same."""
+        call = None if found.cancelled() or found.exception() else found.result().call
+        if call is None:
+            return
+        try:
+            self._conversations.save(scope, [ledger_write(replace(call, id=uuid.uuid4().hex, outcome="unused"))])
+        except BrainstemError as failure:
+            log.event("call_not_recorded", logging.ERROR, failure)
+
+
+def check_text(app: App, text: str) -> None:
+    limit = app.file.limits.message_chars
+    if not text.strip():
+        raise Unprocessable("The message is empty.")
+    if len(text) > limit:
+        raise Unprocessable(f"The message is longer than {limit} characters.")
+
+
+def search_row(call: Call, turn: Turn, request_id: str) -> Call:
+    """The ledger's row for the embedding of a turn's question."""
+    return replace(call, id=f"{turn.chat}.{turn.id}.search", request_id=request_id, chat=turn.chat, turn=turn.id)

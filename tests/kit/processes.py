@@ -1,0 +1,52 @@
+"""Other Python processes of this project: what several of them do at once, and what one leaves when it is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREAMBLE = """
+import sys, time
+from pathlib import Path
+from service.backends.interfaces import Create, JobAddress, Query, Set, Update
+from service.backends.local.blobs import FileBlobs
+from service.backends.local.documents import SQLiteDocuments
+from service.backends.local.queue import LocalQueue
+from service.backends.local.secrets import EnvironmentSecrets
+from service.backends.local.tokens import LocalTokens
+from service.config import Settings
+from service.errors import *
+from service.models import Scope
+settings = Settings(data_dir=Path(sys.argv[1]))
+secrets = EnvironmentSecrets(settings)
+ada = Scope("recipes", "ada")
+def say(*words): print(*words, flush=True)
+"""
+
+
+@contextmanager
+def python(code: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run code that has the local adapters, `settings`, `secrets` and `say()`; what still runs at the end is killed."""
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code), str(data_dir)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """Wait for the next line that the process says."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def lines(process: subprocess.Popen[str]) -> list[str]:
+    """Wait for the process to end and return what it said that was not read yet."""
+    output, _ = process.communicate(timeout=60)
+    return output.splitlines()

@@ -1,0 +1,59 @@
+"""Settings and the choice of backends: what starts, and what refuses to and says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.backends import registry
+from service.config import Settings
+from service.errors import ConfigError
+
+
+def test_the_environment_wins_over_dotenv_and_both_over_defaults(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("# a comment\nexport PORT=9000\nCHAT_MODEL='small'\nOPENAI_API_KEY=\"sk $HOME\"\n\nUNKNOWN=1\n")
+    settings = Settings.load({"PORT": "9001"}, dotenv)
+    assert (settings.port, settings.chat_model, settings.openai_api_key) == (9001, "small", "sk $HOME")
+    assert settings.threads == Settings().threads
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "eighty"), ("PORT", "8.5"), ("TURN_SECONDS", "nan"), ("TURN_SECONDS", "-1")]
+)
+def test_a_bad_value_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Settings.load({name: value}, None)
+
+
+def test_secrets_are_masked_where_settings_are_shown() -> None:
+    rows = {name: value for name, value, _, _ in Settings(openai_api_key="sk-canary").rows()}
+    assert rows["OPENAI_API_KEY"] == "********"
+    assert "sk-canary" not in str(rows)
+
+
+def test_a_key_or_a_base_url_chooses_the_openai_backends_and_a_name_overrides_it() -> None:
+    assert registry.chosen(Settings())["model"] == "local"
+    assert registry.chosen(Settings(openai_api_key="k"))["model"] == "openai"
+    chosen = registry.chosen(Settings(openai_base_url="http://127.0.0.1:1/v1", backend_embedder="local"))
+    assert (chosen["model"], chosen["embedder"]) == ("openai", "local")
+
+
+def test_local_backends_refuse_to_start_on_cloud_run(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match=r"Cloud Run.*documents.*tokens"):
+        registry.build(replace(settings, k_service="brainstem"))
+    assert registry.build(settings).names["documents"] == "local"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::"])
+def test_local_tokens_refuse_to_listen_beyond_loopback(settings: Settings, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"HOST=127\.0\.0\.1"):
+        registry.build(replace(settings, host=host))
+
+
+@pytest.mark.parametrize("name", ["nothing", "service.nothing:Class", "service.config:Nothing"])
+def test_an_unknown_backend_names_its_setting(settings: Settings, name: str) -> None:
+    with pytest.raises(ConfigError, match="BACKEND_MODEL"):
+        registry.build(replace(settings, backend_model=name))

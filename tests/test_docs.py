@@ -1,0 +1,82 @@
+"""The documentation says what is true: settings, keys, routes, links and commands exist as written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from docs.__main__ import settings_page
+from service import __version__
+from service.app import create_app
+from service.apps import AppFile, load
+from service.config import Settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_page_of_settings_is_the_table_of_settings() -> None:
+    assert text(ROOT / "docs" / "settings.md") == settings_page(), "run `python -m docs`"
+
+
+def test_the_page_of_apps_names_every_key() -> None:
+    keys = set()
+    for field in msgspec.structs.fields(AppFile):
+        inner = field.type
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            keys |= {f"{field.name}.{f.name}" for f in msgspec.structs.fields(inner)}
+        else:
+            keys.add(field.name)
+    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", text(ROOT / "docs" / "apps.md"), re.MULTILINE))
+    assert documented == keys
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text(page)):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_that_are_named_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text(page))) <= targets
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    first = re.search(r"^## (\S+)", text(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__
+
+
+def test_the_apps_that_are_shipped_hold() -> None:
+    shipped = [load(folder) for folder in sorted((ROOT / "apps").iterdir()) if folder.is_dir()]
+    assert "assistant" in [app.id for app in shipped]
+
+
+def test_the_description_of_the_api_is_valid_and_complete(settings: Settings) -> None:
+    app = create_app(replace(settings, apps_dir=ROOT / "apps", ingest_workers=0))
+    description: Any = app.test_client().get("/openapi.json").json
+    OpenAPIV31SpecValidator(description).validate()
+    described = {(method.upper(), path) for path, operations in description["paths"].items() for method in operations}
+    served = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if not rule.endpoint.startswith("pages.")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert described == served
+    readme = text(ROOT / "README.md")
+    for path in re.findall(r"/v1/apps/assistant/([a-z]+)", readme):
+        assert any(f"/{path}" in route for _, route in described), f"the README calls {path}"

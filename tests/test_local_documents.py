@@ -1,0 +1,219 @@
+"""What the SQLite document store promises beyond the contract: speed, several processes, crashes, full disks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.backends.interfaces import Create, DocumentStore, Query, Set, Update
+from service.backends.local.documents import SQLiteDocuments
+from service.backends.local.queries import select
+from service.backends.local.secrets import EnvironmentSecrets
+from service.config import Settings
+from service.errors import Unavailable
+from service.models import Scope
+from tests.kit.processes import line, lines, python
+
+ADA = Scope("recipes", "ada")
+CHAT = ("chats", "c1")
+
+
+@pytest.fixture
+def documents(settings: Settings) -> DocumentStore:
+    return SQLiteDocuments(settings, EnvironmentSecrets(settings))
+
+
+@pytest.fixture
+def path(settings: Settings) -> Path:
+    return settings.data_dir / "documents.sqlite3"
+
+
+@contextmanager
+def raw(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("field", ["updated", "created", "seq"])
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("since", [False, True])
+def test_a_page_costs_the_same_however_large_the_collection(
+    documents: DocumentStore, path: Path, field: str, descending: bool, deep: bool, since: bool
+) -> None:
+    documents.commit(ADA, [Set(("calls", f"{n:03}"), {field: n}) for n in range(300)])
+    query = Query(
+        ("calls",), field, descending, where=[(field, ">=", 5)] if since else [], after=(150, "150") if deep else None
+    )
+    statement, values = select(ADA, query)
+    with raw(path) as connection:
+        connection.execute("ANALYZE")
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert len(plan) == 1  # no step that sorts
+    assert plan[0].startswith(f"SEARCH documents USING INDEX documents_by_{field} (collection=? AND ")
+
+
+def test_no_document_that_was_acknowledged_is_lost_by_kill_9(settings: Settings, documents: DocumentStore) -> None:
+    for round in range(3):
+        code = f"""
+            documents = SQLiteDocuments(settings, secrets)
+            n = 0
+            while True:
+                documents.commit(ada, [Create(("r{round}", f"{{n}}-{{part}}"), {{"created": n}}) for part in "abc"])
+                say(n)
+                n += 1
+        """
+        with python(code, settings.data_dir) as process:
+            for _ in range(40 + 13 * round):
+                last = line(process)
+            process.kill()
+            acknowledged = int((lines(process) or [last])[-1]) + 1
+        found = documents.query(ADA, Query((f"r{round}",), "created", limit=100_000))
+        kept = [snapshot.data["created"] for snapshot in found]
+        assert len(kept) // 3 in (acknowledged, acknowledged + 1)
+        assert kept == [n for n in range(len(kept) // 3) for _ in "abc"]  # all three or none
+
+
+def test_several_processes_write_one_new_file_and_lose_nothing(settings: Settings, documents: DocumentStore) -> None:
+    code = """
+        say("ready"); sys.stdin.readline()
+        documents = SQLiteDocuments(settings, secrets)
+        for _ in range(25):
+            while True:
+                (found,) = documents.get(ada, ("counters", "c"))
+                try:
+                    if found is None:
+                        documents.commit(ada, [Create(("counters", "c"), {"n": 1})])
+                    else:
+                        documents.commit(ada, [Update(("counters", "c"), {"n": found.data["n"] + 1}, found.version)])
+                    break
+                except StoreError:
+                    pass
+        say("done")
+    """
+    with ExitStack() as stack:
+        processes = [stack.enter_context(python(code, settings.data_dir)) for _ in range(4)]
+        for process in processes:
+            assert line(process) == "ready"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [line(process) for process in processes] == ["done"] * 4
+    (found,) = documents.get(ADA, ("counters", "c"))
+    assert found is not None
+    assert found.data == {"n": 100}
+
+
+def test_a_call_that_finds_the_file_locked_ends_within_five_seconds(documents: DocumentStore, path: Path) -> None:
+    documents.commit(ADA, [Set(CHAT, {"n": 1})])
+    outcomes: list[tuple[str, float]] = []
+
+    def write() -> None:
+        started = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            documents.commit(ADA, [Set(CHAT, {"n": 2})])
+        outcomes.append((caught.value.detail, time.monotonic() - started))
+
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threads = [threading.Thread(target=write) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        assert documents.get(ADA, CHAT)[0] is not None  # readers do not mind
+        with pytest.raises(Unavailable):
+            documents.check()
+        for thread in threads:
+            thread.join()
+        other.execute("ROLLBACK")
+    assert {detail for detail, _ in outcomes} == {"The document store cannot be used: it is busy."}
+    assert len(outcomes) == 6
+    assert max(seconds for _, seconds in outcomes) < 5
+    documents.commit(ADA, [Set(CHAT, {"n": 3})])
+
+
+def test_a_full_disk_is_unavailable_and_keeps_what_was_acknowledged(
+    settings: Settings, documents: DocumentStore
+) -> None:
+    code = """
+        import resource
+        documents = SQLiteDocuments(settings, secrets)
+        documents.check()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        for n in range(100):
+            try:
+                documents.commit(ada, [Set(("big", str(n)), {"created": n, "text": "x" * 40_000})])
+            except Unavailable as exc:
+                say(exc.detail)
+                break
+            say(n)
+        say(len(documents.query(ada, Query(("big",), "created"))))
+    """
+    with python(code, settings.data_dir) as process:
+        *acknowledged, detail, seen = lines(process)
+    assert detail.startswith("The document store cannot be used: the disk ")
+    assert 0 < len(acknowledged) < 100
+    assert int(seen) == len(acknowledged) == len(documents.query(ADA, Query(("big",), "created")))
+    documents.commit(ADA, [Set(CHAT, {"n": 1})])
+
+
+@pytest.mark.parametrize("damage", ["text", "folder", "zeros"])
+def test_a_damaged_file_is_unavailable(documents: DocumentStore, path: Path, damage: str) -> None:
+    if damage == "folder":
+        path.mkdir(parents=True)
+    else:
+        documents.commit(ADA, [Set(("chats", str(n)), {"created": n, "x": "y" * 500}) for n in range(200)])
+        documents = SQLiteDocuments(Settings(data_dir=path.parent), EnvironmentSecrets(Settings()))
+        with raw(path) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = path.stat().st_size
+        path.write_bytes(b"no database " * 100 if damage == "text" else path.read_bytes()[:4096] + bytes(size - 4096))
+    for call in (documents.check, lambda: documents.query(ADA, Query(("chats",), "created"))):
+        with pytest.raises(Unavailable, match=r"The document store cannot be used: (its file|disk|is|)"):
+            call()
+
+
+def test_threads_that_come_and_go_leave_no_file_open(documents: DocumentStore) -> None:
+    documents.commit(ADA, [Set(CHAT, {"n": 0})])
+
+    def work() -> None:
+        documents.commit(ADA, [Update(CHAT, {"n": 1})])
+        documents.get(ADA, CHAT)
+
+    def burst() -> int:
+        threads = [threading.Thread(target=work) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(os.listdir("/dev/fd"))
+
+    first = burst()
+    assert max(burst() for _ in range(4)) <= first + 16
+    assert first < 60
+
+
+def test_a_failed_commit_leaves_the_store_usable(documents: DocumentStore) -> None:
+    for n in range(30):
+        documents.commit(ADA, [Create(("chats", str(n)), {})])
+        with pytest.raises(Exception, match="exists already"):
+            documents.commit(ADA, [Set(CHAT, {"n": n}), Create(("chats", str(n)), {})])
+    assert documents.get(ADA, CHAT) == [None]
+
+
+def test_only_the_owner_may_read_the_data(documents: DocumentStore, path: Path) -> None:
+    documents.commit(ADA, [Set(CHAT, {"n": 1})])
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}

@@ -1,0 +1,808 @@
+"""The OpenAI-compatible adapters against a scripted server: what they send, and what each way of failing becomes."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from service.backends.interfaces import (
+    Delta,
+    Embedder,
+    Finish,
+    LanguageModel,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ModelStream,
+    Usage,
+)
+from service.backends.local.secrets import EnvironmentSecrets
+from service.backends.openai import OpenAIEmbedder, OpenAIModel
+from service.config import Settings
+from service.errors import (
+    BrainstemError,
+    ConfigError,
+    ContextTooLong,
+    DeadlineExceeded,
+    Unavailable,
+    UpstreamBusy,
+    UpstreamConfig,
+    UpstreamInterrupted,
+    UpstreamProtocol,
+)
+from tests.kit.upstream import (
+    DIMENSIONS,
+    Close,
+    Gate,
+    Hang,
+    Pause,
+    Raw,
+    Repeat,
+    Response,
+    Upstream,
+    blackhole,
+    faults,
+    text_vector,
+)
+
+KEY = "sk-canary-OWN-KEY-4711"
+PROMPT = "canary-prompt-0815"
+REQUEST = ModelRequest(model="gpt-5-mini", messages=(Message("user", PROMPT),), question=PROMPT)
+
+
+@pytest.fixture
+def settings(upstream: Upstream) -> Settings:
+    return Settings(
+        openai_base_url=upstream.url,
+        openai_api_key=KEY,
+        connect_seconds=0.3,
+        first_byte_seconds=1.5,
+        idle_seconds=0.3,
+    )
+
+
+def model_of(settings: Settings) -> LanguageModel:
+    return OpenAIModel(settings, EnvironmentSecrets(settings))
+
+
+def embedder_of(settings: Settings) -> Embedder:
+    return OpenAIEmbedder(settings, EnvironmentSecrets(settings))
+
+
+@pytest.fixture
+def model(settings: Settings) -> LanguageModel:
+    return model_of(settings)
+
+
+@pytest.fixture
+def embedder(settings: Settings) -> Embedder:
+    return embedder_of(settings)
+
+
+def answer(model: LanguageModel, request: ModelRequest = REQUEST) -> list[ModelEvent]:
+    return list(model.stream(request))
+
+
+def text(events: list[ModelEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def broken(model: LanguageModel) -> tuple[str, BrainstemError]:
+    """Return the text that came of an answer, and the error that it ended with."""
+    came: list[ModelEvent] = []
+    try:
+        for event in model.stream(REQUEST):
+            came.append(event)
+    except BrainstemError as error:
+        assert not any(isinstance(event, Finish) for event in came)
+        return text(came), error
+    raise AssertionError("the answer did not break off")
+
+
+def vectors(*items: dict[str, Any]) -> Response:
+    return faults.body({"object": "list", "data": list(items)})
+
+
+def packed(*numbers: float) -> str:
+    return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.005)
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """Return a server's TLS context for 127.0.0.1, and the file of the certificate that vouches for it: its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "scripted")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    crt, pem = folder / "server.crt", folder / "server.pem"
+    crt.write_bytes(signed.public_bytes(Encoding.PEM))
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(crt, pem)
+    return context, crt
+
+
+# What is sent
+
+
+def test_an_answer_is_streamed_with_its_end_and_its_usage(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.enqueue("Hello", " wörld 🌍", usage=(12, 3))
+    assert answer(model) == [Delta("Hello"), Delta(" wörld 🌍"), Finish("stop"), Usage(12, 3)]
+
+
+def test_each_delta_comes_when_it_is_sent(model: LanguageModel, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.enqueue("first", gate, "second")
+    events = iter(model.stream(REQUEST))
+    assert next(events) == Delta("first")
+    gate.open()
+    assert next(events) == Delta("second")
+
+
+def test_the_request_says_what_was_asked_and_nothing_else(model: LanguageModel, upstream: Upstream) -> None:
+    messages = (
+        Message("system", "Be brief."),
+        Message("user", "Hi"),
+        Message("assistant", "Hi."),
+        Message("user", "?"),
+    )
+    answer(model, ModelRequest(model="llama3", messages=messages, question="?", max_output_tokens=77, temperature=0.5))
+    (request,) = upstream.requests
+    assert request.json == {
+        "model": "llama3",
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "max_tokens": 77,
+        "temperature": 0.5,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_a_request_without_a_model_gets_the_settings_one(settings: Settings, upstream: Upstream) -> None:
+    model = model_of(replace(settings, chat_model="qwen3"))
+    answer(model, replace(REQUEST, model=""))
+    assert model.name == upstream.requests[-1].json["model"] == "qwen3"
+    assert "temperature" not in upstream.requests[-1].json
+
+
+def test_a_server_without_keys_gets_a_placeholder(settings: Settings, upstream: Upstream) -> None:
+    answer(model_of(replace(settings, openai_api_key="")))
+    assert upstream.requests[-1].headers["authorization"] == "Bearer none"
+
+
+def test_without_key_and_address_it_says_what_to_set(settings: Settings) -> None:
+    model = model_of(replace(settings, openai_api_key="", openai_base_url=""))
+    with pytest.raises(UpstreamConfig, match="OPENAI_API_KEY"):
+        answer(model)
+
+
+@pytest.mark.parametrize("option", ["stream_options", "max_tokens"])
+def test_an_option_that_a_server_does_not_know_is_left_out_from_then_on(
+    model: LanguageModel, upstream: Upstream, option: str
+) -> None:
+    upstream.script(faults.option_refused(option))
+    assert Finish("stop") in answer(model)
+    assert Finish("stop") in answer(model)
+    told, again, later = (request.json for request in upstream.requests)
+    assert option in told
+    assert option not in again
+    assert option not in later
+    # An answer is never asked for without a limit.
+    assert (again.get("max_tokens") or again.get("max_completion_tokens")) == REQUEST.max_output_tokens
+
+
+def test_an_option_whose_value_is_refused_is_not_left_out(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(faults.status(400, {"message": "max_tokens is too large: 90000.", "param": "max_tokens"}))
+    with pytest.raises(UpstreamConfig):
+        answer(model)
+    assert len(upstream.requests) == 1
+
+
+def test_connections_are_used_again(model: LanguageModel, upstream: Upstream) -> None:
+    for _ in range(5):
+        answer(model)
+    assert (upstream.accepted, len(upstream.requests)) == (1, 5)
+
+
+def test_the_environment_of_proxies_changes_nothing(
+    model: LanguageModel, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert Finish("stop") in answer(model)
+
+
+# What is understood
+
+
+def test_what_compatible_servers_send_besides_is_tolerated(model: LanguageModel, upstream: Upstream) -> None:
+    events = [
+        b": a comment\r\n\r\n",
+        b"event: message\nid: 7\nretry: 10\n\n",
+        b'data: {"choices": []}\n\n',
+        b'data: {"choices": null, "x_extra": {"deep": [1, 2.5, null]}, "usage": null}\n\n',
+        b'data: {"choices": [{"delta": null, "finish_reason": null}]}\n\n',
+        b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": null, "reasoning_content": "hm"}}]}\n\n',
+        b'data:{"choices": [{"index": 0, "delta": {"content": "no space, "}, "finish_reason": ""}]}\r\n\r\n',
+        b'data: {"choices": [{"delta": {"content": [{"type": "text", "text": "a part, "}]}}]}\n\n',
+        b'data: {"choices": [{"index": 1, "delta": {"content": "another choice"}}]}\n\n',
+        b'data: {"choices":\ndata: [{"delta": {"content": "two lines, "}}]}\n\n',
+        b'data: {"choices": [{"delta": {"refusal": "no."}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}\n\n',
+        b'data: {"choices": [{"delta": {"content": "after the end"}, "finish_reason": "stop"}]}\n\n',
+        b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4, '
+        b'"prompt_tokens_details": {"cached_tokens": 5}}}\n\n',
+        b"data: [DONE]\n\n",
+        b"data: not even JSON\n\n",
+    ]
+    upstream.script(faults.stream(*events))
+    told = answer(model)
+    assert text(told) == "no space, a part, two lines, no."
+    assert told[-2:] == [Finish("stop"), Usage(9, 4, 5)]
+
+
+def test_an_event_may_come_in_pieces(model: LanguageModel, upstream: Upstream) -> None:
+    whole = 'data: {"choices": [{"delta": {"content": "ä€🌍"}, "finish_reason": "stop"}]}\n\ndata: [DONE]'.encode()
+    upstream.script(faults.stream(*(whole[n : n + 1] for n in range(len(whole))), b"\n"))
+    assert answer(model) == [Delta("ä€🌍"), Finish("stop")]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls"])
+def test_the_finish_reason_is_passed_on(model: LanguageModel, upstream: Upstream, reason: str) -> None:
+    upstream.enqueue("Hi", finish=reason, usage=False)
+    assert answer(model) == [Delta("Hi"), Finish(reason)]
+
+
+def test_a_prompt_that_the_filter_refuses_ends_the_answer(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(faults.status(400, {"code": "content_filter"}))
+    assert answer(model) == [Finish("content_filter")]
+
+
+def test_an_answer_that_has_ended_is_whole_though_the_connection_breaks(
+    model: LanguageModel, upstream: Upstream
+) -> None:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    for after in (Raw(b"ff\r\nda"), b"data: {\n\n"):
+        upstream.script(faults.stream("Hello", end, after, Close()))
+        assert answer(model) == [Delta("Hello"), Finish("stop")]
+
+
+def test_without_finish_reason_there_is_no_finish(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(faults.no_finish("Half", " an"))
+    upstream.enqueue("Half", " an", finish=None, usage=False)
+    assert answer(model) == answer(model) == [Delta("Half"), Delta(" an")]
+
+
+# What goes wrong before the first byte
+
+
+def test_a_busy_provider_is_asked_twice_more(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(faults.status(503))
+    upstream.script(faults.rate_limited(retry_after=0.2))
+    upstream.enqueue("There", usage=False)
+    assert answer(model) == [Delta("There"), Finish("stop")]
+    first, second, third = (request.at for request in upstream.requests)
+    assert third - second >= 0.2
+    assert second > first
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_provider_that_stays_busy_is_busy(model: LanguageModel, upstream: Upstream, status: int) -> None:
+    upstream.always(faults.status(status))
+    assert broken(model)[1].code == "upstream_busy"
+    assert len(upstream.requests) == 3
+
+
+def test_an_error_page_is_an_error_like_any_other(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.always(faults.html(503))
+    assert broken(model)[1].code == "upstream_busy"
+    assert len(upstream.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "retry_after"),
+    [
+        (faults.insufficient_quota(), UpstreamBusy, None),
+        (faults.status(402), UpstreamBusy, None),
+        (faults.rate_limited(retry_after=3600), UpstreamBusy, 60),
+        (faults.status(503, retry_after=20), UpstreamBusy, 20),
+        (faults.key_leak(401), UpstreamConfig, None),
+        (faults.key_leak(403), UpstreamConfig, None),
+        (faults.unknown_model(), UpstreamConfig, None),
+        (faults.status(400), UpstreamConfig, None),
+        (faults.status(418), UpstreamConfig, None),
+        (faults.context_too_long(), ContextTooLong, None),
+        (faults.status(413), ContextTooLong, None),
+        (faults.status(400, {"message": "This model's maximum context length is 4096 tokens."}), ContextTooLong, None),
+        (faults.status(400, {"message": "the request exceeds the available context size"}), ContextTooLong, None),
+        (faults.html(), UpstreamProtocol, None),
+        (faults.json_for_stream(), UpstreamProtocol, None),
+        (faults.empty(), UpstreamProtocol, None),
+        (faults.stream(b"data: [DONE]\n\n"), UpstreamProtocol, None),
+        (faults.gzip_bomb(50_000_000), UpstreamProtocol, None),
+        (faults.stream(b'data: {"x": ' + b"[" * 100_000 + b"\n\n"), UpstreamProtocol, None),
+        (faults.stream(b'data: {"choices": {"a": 1}}\n\n'), UpstreamProtocol, None),
+        (faults.stream({"choices": [{"delta": {}, "finish_reason": "<b>not a reason</b>"}]}), UpstreamProtocol, None),
+        (faults.stream({"object": "error", "message": "overloaded", "code": 503}), UpstreamBusy, None),
+        (faults.stream({"error": {"code": "context_length_exceeded"}}), ContextTooLong, None),
+        (faults.stream({"error": "out of memory"}), UpstreamInterrupted, None),
+        (faults.stream(Raw(b"no chunk size\r\n")), UpstreamProtocol, None),
+        (Response([Raw(b"")], headers={"x-broken\x00": "1"}), UpstreamProtocol, None),
+        (Response([Close()]), UpstreamInterrupted, None),
+    ],
+)
+def test_a_refusal_or_nonsense_is_not_tried_again(
+    model: LanguageModel, upstream: Upstream, fault: Response, error: type[BrainstemError], retry_after: int | None
+) -> None:
+    upstream.always(fault)
+    began = time.monotonic()
+    came, caught = broken(model)
+    assert (came, type(caught), caught.retry_after) == ("", error, retry_after)
+    assert len(upstream.requests) == 1
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.key_leak(), faults.unknown_model(), faults.error_event("a"), faults.malformed()]
+)
+def test_no_word_of_the_provider_and_no_key_gets_out(
+    model: LanguageModel, upstream: Upstream, fault: Response, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    upstream.always(fault)
+    error = broken(model)[1]
+    said = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
+    for secret in (faults.LEAKED_KEY, KEY, PROMPT, "Incorrect", "choices"):
+        assert secret not in said
+
+
+def test_a_key_that_no_header_can_hold_is_not_shown_either(settings: Settings) -> None:
+    for key in (f"{KEY}\n", f"{KEY}\u00e9", f"{KEY}\x00"):
+        error = broken(model_of(replace(settings, openai_api_key=key)))[1]
+        assert isinstance(error, UpstreamConfig)
+        assert KEY not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:11434", "ftp://127.0.0.1/v1", "http://[::1", "http://127.0.0.1:99999/v1", "?"]
+)
+def test_an_address_that_is_none_keeps_the_service_from_starting(settings: Settings, url: str) -> None:
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL"):
+        model_of(replace(settings, openai_base_url=url))
+
+
+def test_a_redirect_is_not_followed(model: LanguageModel, upstream: Upstream) -> None:
+    with Upstream() as evil:
+        upstream.always(faults.redirect(f"{evil.url}/chat/completions"))
+        assert broken(model)[1].code == "upstream_config"
+        assert evil.accepted == 0
+
+
+def test_a_closed_port_fails_fast(settings: Settings) -> None:
+    with Upstream() as gone:
+        url = gone.url
+    model = model_of(replace(settings, openai_base_url=url))
+    began = time.monotonic()
+    assert broken(model)[1].code == "unavailable"
+    assert time.monotonic() - began < 2
+    with pytest.raises(Unavailable):
+        model.check()
+
+
+def test_an_address_that_swallows_connections_is_given_up_after_two_attempts(settings: Settings) -> None:
+    answer(model_of(settings))
+    with blackhole() as port:
+        model = model_of(replace(settings, openai_base_url=f"http://127.0.0.1:{port}/v1", connect_seconds=0.8))
+        began = time.monotonic()
+        assert isinstance(broken(model)[1], Unavailable)
+        assert 2 * 0.8 <= time.monotonic() - began < 3 * 0.8
+
+
+def test_a_host_that_nobody_knows_is_unavailable(settings: Settings) -> None:
+    model = model_of(replace(settings, openai_base_url="http://no-such-host.invalid/v1"))
+    assert broken(model)[1].code == "unavailable"
+
+
+def test_a_connection_that_the_provider_closed_meanwhile_is_made_anew(model: LanguageModel, upstream: Upstream) -> None:
+    """The provider reads the request on a connection that is in use again, and closes it unanswered."""
+    answer(model)
+    upstream.script(Response([Close()]))
+    assert Finish("stop") in answer(model)
+    assert upstream.accepted == 2
+
+
+def test_a_provider_that_never_answers_is_waited_for_until_the_first_byte_is_due(
+    settings: Settings, upstream: Upstream
+) -> None:
+    upstream.always(faults.hang())
+    began = time.monotonic()
+    assert broken(model_of(replace(settings, first_byte_seconds=0.4)))[1].code == "deadline_exceeded"
+    assert 0.4 <= time.monotonic() - began < 1
+    assert len(upstream.requests) == 1
+    upstream.until(lambda: upstream.connections == 0, seconds=1)
+
+
+@pytest.mark.parametrize("fault", [faults.pings(0.02), faults.drip(0.02), faults.stream({"choices": []}, Hang())])
+def test_comments_and_drips_are_no_first_answer(settings: Settings, upstream: Upstream, fault: Response) -> None:
+    upstream.always(fault)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        answer(model_of(replace(settings, first_byte_seconds=0.3)))
+    assert time.monotonic() - began < 1
+
+
+# What goes wrong in the midst of an answer
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (faults.reset_after("Half", " an"), UpstreamInterrupted),
+        (faults.truncated_chunk("Half", " an"), UpstreamInterrupted),
+        (faults.error_event("Half", " an"), UpstreamInterrupted),
+        (faults.error_event("Half", " an", code="rate_limit_exceeded"), UpstreamBusy),
+        (faults.stall("Half", " an"), UpstreamInterrupted),
+        (faults.pings(0.02, "Half", " an"), UpstreamInterrupted),
+        (faults.malformed("Half", " an"), UpstreamProtocol),
+        (faults.bad_utf8("Half", " an"), UpstreamProtocol),
+        (faults.stream("Half", " an", b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n'), UpstreamProtocol),
+    ],
+)
+def test_an_answer_that_breaks_keeps_what_came_and_is_not_asked_for_again(
+    model: LanguageModel, upstream: Upstream, fault: Response, error: type[BrainstemError]
+) -> None:
+    upstream.always(fault)
+    came, caught = broken(model)
+    assert (came, type(caught)) == ("Half an", error)
+    assert len(upstream.requests) == 1
+    upstream.until(lambda: upstream.connections == 0, seconds=1)
+
+
+def test_usage_that_was_told_before_the_break_is_told(model: LanguageModel, upstream: Upstream) -> None:
+    counted = {"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": 1}}
+    upstream.script(faults.stream("Half", counted, Pause(0.05), Raw(b"ff\r\n"), Close()))
+    reader = Reader(model.stream(REQUEST))
+    reader.thread.join(5)
+    assert reader.events == [Delta("Half"), Usage(8, 1)]
+    assert isinstance(reader.errors[0], UpstreamInterrupted)
+
+
+def test_a_slow_reader_is_not_taken_for_a_slow_provider(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.enqueue("a", "b", "c", usage=False)
+    told = []
+    for event in model.stream(REQUEST):
+        time.sleep(0.35)
+        told.append(event)
+    assert told == [Delta("a"), Delta("b"), Delta("c"), Finish("stop")]
+
+
+ENDLESS = [
+    faults.huge_line(),
+    faults.huge_answer(),
+    faults.gzip_bomb(50_000_000),
+    faults.stream(Repeat(b": ping\n\n" * 9_000)),
+]
+
+
+@pytest.mark.parametrize("fault", ENDLESS)
+def test_endless_answers_take_bounded_memory(model: LanguageModel, upstream: Upstream, fault: Response) -> None:
+    answer(model)
+    upstream.script(fault)
+    tracemalloc.start()
+    try:
+        assert isinstance(broken(model)[1], UpstreamProtocol | DeadlineExceeded)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    upstream.until(lambda: upstream.connections == 0, seconds=1)
+
+
+# Closing
+
+
+@dataclass
+class Reader:
+    """Reads an answer in a thread of its own, as the service does."""
+
+    stream: ModelStream
+    events: list[ModelEvent] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
+
+    def read(self) -> None:
+        try:
+            self.events.extend(self.stream)
+        except BaseException as exc:  # noqa: BLE001  # the test looks at it
+            self.errors.append(exc)
+
+    def assert_ends(self, upstream: Upstream) -> None:
+        began = time.monotonic()
+        self.stream.close()
+        assert time.monotonic() - began < 0.2
+        upstream.until(lambda: upstream.connections == 0, seconds=1)
+        self.thread.join(1)
+        assert not self.thread.is_alive()
+        assert not self.errors
+
+
+@pytest.fixture
+def patient(settings: Settings) -> Settings:
+    """Settings with which only `close` ends a call."""
+    return replace(settings, first_byte_seconds=60, idle_seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "came"),
+    [
+        (faults.hang(), []),
+        (faults.stream(b": wait\n\n", Hang()), []),
+        (faults.pings(0.01), []),
+        (faults.stall("Half", " an"), [Delta("Half"), Delta(" an")]),
+        (faults.stream("Half", Repeat(b" ", 0.01)), [Delta("Half")]),
+    ],
+)
+def test_close_ends_a_blocked_reader_and_its_connection_at_once(
+    patient: Settings, upstream: Upstream, fault: Response, came: list[ModelEvent]
+) -> None:
+    upstream.script(fault)
+    reader = Reader(model_of(patient).stream(REQUEST))
+    upstream.until(lambda: len(upstream.requests) == 1)
+    eventually(lambda: reader.events == came)
+    reader.assert_ends(upstream)
+    assert (reader.events, upstream.disconnects) == (came, 1)
+
+
+def test_close_ends_the_wait_for_another_attempt(patient: Settings, upstream: Upstream) -> None:
+    upstream.always(faults.rate_limited(retry_after=3))
+    stream = model_of(patient).stream(REQUEST)
+    reader = threading.Thread(target=lambda: list(stream))
+    reader.start()
+    upstream.until(lambda: len(upstream.requests) == 1)
+    time.sleep(0.05)
+    stream.close()
+    reader.join(1)
+    assert not reader.is_alive()
+    assert len(upstream.requests) == 1
+
+
+def test_a_stream_that_is_closed_before_it_is_read_makes_no_call(model: LanguageModel, upstream: Upstream) -> None:
+    stream = model.stream(REQUEST)
+    stream.close()
+    assert list(stream) == []
+    assert upstream.requests == []
+
+
+def test_to_close_an_answer_that_was_read_leaves_its_connection_to_others(
+    model: LanguageModel, upstream: Upstream
+) -> None:
+    first = model.stream(REQUEST)
+    list(first)
+    gate = Gate()
+    upstream.enqueue("second", gate, " answer", usage=False)
+    second = Reader(model.stream(REQUEST))
+    assert gate.reached.wait(5)
+    first.close()
+    gate.open()
+    second.thread.join(5)
+    assert second.events == [Delta("second"), Delta(" answer"), Finish("stop")]
+    assert upstream.accepted == 1
+
+
+def test_a_reader_that_stops_in_the_midst_ends_the_call(model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(faults.stall("Half"))
+    events = model.stream(REQUEST).__iter__()
+    assert next(events) == Delta("Half")
+    del events
+    upstream.until(lambda: upstream.disconnects == 1, seconds=1)
+
+
+def test_close_works_through_tls(patient: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, authority = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    with Upstream(tls=server) as upstream:
+        model = model_of(replace(patient, openai_base_url=upstream.url, connect_seconds=2))
+        upstream.enqueue("Hello", usage=False)
+        assert answer(model) == [Delta("Hello"), Finish("stop")]
+        upstream.script(faults.stall("Half"))
+        reader = Reader(model.stream(REQUEST))
+        eventually(lambda: reader.events == [Delta("Half")])
+        reader.assert_ends(upstream)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_no_provider(settings: Settings, tmp_path: Path) -> None:
+    with Upstream(tls=certificate(tmp_path)[0]) as upstream:
+        model = model_of(replace(settings, openai_base_url=upstream.url, connect_seconds=2))
+        assert isinstance(broken(model)[1], Unavailable)
+        assert upstream.requests == []
+
+
+def test_an_adapter_that_is_dropped_leaves_no_connection(settings: Settings, upstream: Upstream) -> None:
+    model = model_of(settings)
+    answer(model)
+    assert upstream.connections == 1
+    del model
+    upstream.until(lambda: upstream.connections == 0, seconds=1)
+
+
+def test_many_answers_at_once_do_not_mix(settings: Settings, upstream: Upstream) -> None:
+    model = model_of(settings)
+
+    def ask(n: int) -> tuple[str, bool]:
+        word = f"canary{n}"
+        told = text(answer(model, replace(REQUEST, messages=(Message("user", word),))))
+        return told, f" {word} " in told
+
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(ask, range(200)))
+    assert all(found for _, found in told)
+    assert len({words for words, _ in told}) == 200
+
+
+def test_the_sdk_is_imported_with_the_first_call_only() -> None:
+    code = "import sys, service.backends.openai; sys.exit(not {'openai', 'httpx2', 'numpy'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# The embedder
+
+
+def test_vectors_come_in_the_order_of_the_texts(embedder: Embedder, upstream: Upstream) -> None:
+    texts = ["cats and dogs", "dogs and cats", "a red car"]
+    told = embedder.embed(texts)
+    assert told.vectors.shape == (3, 1536)
+    assert told.vectors.dtype == np.float32
+    np.testing.assert_allclose(told.vectors, [text_vector(text, 1536) for text in texts], atol=1e-6)
+    assert (told.tokens, told.estimated) == (9, False)
+
+
+def test_vectors_are_ordered_by_their_index_and_of_unit_length(settings: Settings, upstream: Upstream) -> None:
+    embedder = embedder_of(replace(settings, embedding_model="other", embedding_dimensions=2))
+    upstream.script(vectors({"index": 1, "embedding": [0, 5]}, {"index": 0, "embedding": [3, 4]}), on="embeddings")
+    told = embedder.embed(["a", "b"])
+    np.testing.assert_allclose(told.vectors, [[0.6, 0.8], [0, 1]], atol=1e-6)
+    assert told.estimated
+    assert told.tokens > 0
+    assert upstream.requests[-1].json["dimensions"] == 2
+
+
+def test_no_text_makes_no_call(embedder: Embedder, upstream: Upstream) -> None:
+    assert embedder.embed([]).vectors.shape == (0, 1536)
+    assert upstream.requests == []
+
+
+def test_large_batches_are_split(embedder: Embedder, upstream: Upstream) -> None:
+    many = embedder.embed([f"text {n}" for n in range(600)])
+    assert [len(request.json["input"]) for request in upstream.requests] == [256, 256, 88]
+    np.testing.assert_allclose(many.vectors[599], text_vector("text 599", 1536), atol=1e-6)
+    upstream.forget()
+    embedder.embed(["word " * 4_000] * 50)
+    assert all(len(request.body) < 1_000_000 for request in upstream.requests)
+    assert len(upstream.requests) > 1
+
+
+def test_the_dimensions_of_known_models_need_no_call(settings: Settings, upstream: Upstream) -> None:
+    for model, dimensions in DIMENSIONS.items():
+        embedder = embedder_of(replace(settings, embedding_model=model))
+        assert (embedder.dimensions, embedder.name) == (dimensions, f"{model}/{dimensions}")
+    assert upstream.requests == []
+
+
+def test_the_dimensions_of_other_models_are_learned_once(settings: Settings, upstream: Upstream) -> None:
+    embedder = embedder_of(replace(settings, embedding_model="nomic-embed-text"))
+    assert (embedder.dimensions, embedder.name) == (64, "nomic-embed-text/64")
+    assert embedder.embed(["a", "b"]).vectors.shape == (2, 64)
+    assert len(upstream.requests) == 2
+
+
+def test_a_server_that_knows_no_encoding_is_asked_for_numbers(embedder: Embedder, upstream: Upstream) -> None:
+    upstream.script(faults.option_refused("encoding_format"), on="embeddings")
+    for _ in range(2):
+        np.testing.assert_allclose(embedder.embed(["a"]).vectors[0], text_vector("a", 1536), atol=1e-6)
+    assert [request.json["encoding_format"] for request in upstream.requests] == ["base64", "float", "float"]
+
+
+def test_a_text_that_is_too_long_is_cut(embedder: Embedder, upstream: Upstream) -> None:
+    for _ in range(2):
+        upstream.script(faults.status(400, {"message": "maximum context length is 512 tokens"}), on="embeddings")
+    assert embedder.embed(["short", "long " * 2_000, ""]).vectors.shape == (3, 1536)
+    lengths = [[len(text) for text in request.json["input"]] for request in upstream.requests]
+    assert lengths == [[5, 10_000, 1], [5, 5_000, 1], [5, 2_500, 1]]
+
+
+def test_a_busy_embedder_is_asked_up_to_five_times_more(embedder: Embedder, upstream: Upstream) -> None:
+    upstream.script(faults.rate_limited(retry_after=0.01), times=3, on="embeddings")
+    assert embedder.embed(["a"]).vectors.shape == (1, 1536)
+    assert len(upstream.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (faults.insufficient_quota(), UpstreamBusy),
+        (faults.rate_limited(retry_after=3600), UpstreamBusy),
+        (faults.key_leak(), UpstreamConfig),
+        (faults.html(), UpstreamProtocol),
+        (faults.gzip_bomb(50_000_000), UpstreamProtocol),
+        (faults.empty(), UpstreamProtocol),
+        (faults.body({"data": []}), UpstreamProtocol),
+        (faults.body({"data": None}), UpstreamProtocol),
+        (faults.body([["["] * 100]), UpstreamProtocol),
+    ],
+)
+def test_an_embedder_that_refuses_or_talks_nonsense(
+    embedder: Embedder, upstream: Upstream, fault: Response, error: type[BrainstemError]
+) -> None:
+    upstream.always(fault, on="embeddings")
+    with pytest.raises(error) as caught:
+        embedder.embed(["a"])
+    assert faults.LEAKED_KEY not in "".join(traceback.format_exception(caught.value))
+    assert len(upstream.requests) == 1
+
+
+NO_VECTORS = [
+    [{"index": 0, "embedding": [1, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 0, "embedding": [1, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 2, "embedding": [1, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1, 0, 0]}],
+    [{"index": 0, "embedding": [1, 0, 0]}, {"index": 1, "embedding": [1, 0, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [0, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1e300, 0]}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": []}],
+    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": ["1", None]}],
+    [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": "not base64"}],
+    [{"index": 0, "embedding": packed(1, 0)}, {"index": 1, "embedding": packed(float("nan"), 1)}],
+    [{"index": 0, "embedding": packed(1, 0)}, {"index": 1, "embedding": packed(float("inf"), 1)}],
+]
+
+
+@pytest.mark.parametrize("items", NO_VECTORS)
+def test_what_is_no_set_of_vectors_is_refused(
+    settings: Settings, upstream: Upstream, items: list[dict[str, Any]]
+) -> None:
+    embedder = embedder_of(replace(settings, embedding_dimensions=2))
+    upstream.always(vectors(*items), on="embeddings")
+    with pytest.raises(UpstreamProtocol):
+        embedder.embed(["a", "b"])
+
+
+def test_check_asks_for_a_connection_alone(model: LanguageModel, embedder: Embedder, upstream: Upstream) -> None:
+    model.check()
+    embedder.check()
+    assert upstream.requests == []
