@@ -20,7 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Make the WSGI application; raises `ConfigError`. It delivers jobs too, from the moment on that it is made."""
     settings = settings or Settings.load()
     services = assemble(settings, registry.build(settings))
-    services.apps.all()  # an app that does not hold keeps the process from starting
+    services.apps.check()  # an app that does not hold keeps the process from starting
     services.backends.queue.start(services.jobs.run)
     return create_flask(services)
 

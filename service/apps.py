@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,11 +106,23 @@ class AppCatalog:
         with self._lock:
             return self._current(app_id)
 
-    def all(self) -> list[App]:
-        """Return every app, by id; raises `ConfigError` for the first that does not hold."""
+    def folders(self) -> list[Path]:
+        """Return the folders that are to be apps, whether they hold or not; raises `ConfigError` if there is no place for any."""
         if not self._folder.is_dir():
             raise ConfigError(f"{self._folder}: no such folder. Set APPS_DIR to the folder that holds the apps.")
-        return [load(folder) for folder in sorted(self._folder.iterdir()) if (folder / "app.toml").is_file()]
+        return [folder for folder in sorted(self._folder.iterdir()) if (folder / "app.toml").is_file()]
+
+    def check(self) -> list[App]:
+        """Load every app; raises `ConfigError` for the first that does not hold."""
+        return [load(folder) for folder in self.folders()]
+
+    def available(self) -> list[App]:
+        """Return the apps that hold, by id."""
+        found = []
+        for folder in self.folders():
+            with suppress(ConfigError, NotFound):
+                found.append(self.get(folder.name))
+        return found
 
     def _current(self, app_id: str) -> App:
         folder = self._folder / app_id

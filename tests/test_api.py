@@ -280,10 +280,15 @@ def test_health_ready_and_apps(flask: Flask, ada: User) -> None:
     assert http.get("/v1/apps").status_code == 401
 
 
-def test_a_new_app_is_there_at_once_and_a_broken_one_says_why(flask: Flask) -> None:
+def test_a_new_app_is_there_at_once_and_a_broken_one_hurts_no_other(flask: Flask) -> None:
     apps = flask.extensions["brainstem"].settings.apps_dir
     write_app(apps, "recipes")
-    assert User(flask, "ada", "recipes").ask("c1", "Hello").status_code == 200
+    write_app(apps, "broken", "nonsense = 1")
+    user = User(flask, "ada", "recipes")
+    assert user.ask("c1", "Hello").status_code == 200
+    assert [app["id"] for app in user.get("/v1/apps").json["apps"]] == ["alpha", "beta", "recipes"]
+    broken = User(flask, "ada", "broken").get("chats")
+    assert (broken.status_code, broken.json["code"], broken.json["detail"]) == (500, "config", "")
 
 
 def test_pages_of_listed_origins_may_call_and_others_may_not(flask: Flask, ada: User) -> None:

@@ -65,21 +65,21 @@ def test_a_page_costs_the_same_however_large_the_collection(
 
 
 def test_no_document_that_was_acknowledged_is_lost_by_kill_9(settings: Settings, documents: DocumentStore) -> None:
-    for round in range(3):
+    for turn in range(3):
         code = f"""
             documents = SQLiteDocuments(settings, secrets)
             n = 0
             while True:
-                documents.commit(ada, [Create(("r{round}", f"{{n}}-{{part}}"), {{"created": n}}) for part in "abc"])
+                documents.commit(ada, [Create(("r{turn}", f"{{n}}-{{part}}"), {{"created": n}}) for part in "abc"])
                 say(n)
                 n += 1
         """
         with python(code, settings.data_dir) as process:
-            for _ in range(40 + 13 * round):
+            for _ in range(40 + 13 * turn):
                 last = line(process)
             process.kill()
             acknowledged = int((lines(process) or [last])[-1]) + 1
-        found = documents.query(ADA, Query((f"r{round}",), "created", limit=100_000))
+        found = documents.query(ADA, Query((f"r{turn}",), "created", limit=100_000))
         kept = [snapshot.data["created"] for snapshot in found]
         assert len(kept) // 3 in (acknowledged, acknowledged + 1)
         assert kept == [n for n in range(len(kept) // 3) for _ in "abc"]  # all three or none
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_unavailable(documents: DocumentStore, path: Path, dam
         size = path.stat().st_size
         path.write_bytes(b"no database " * 100 if damage == "text" else path.read_bytes()[:4096] + bytes(size - 4096))
     for call in (documents.check, lambda: documents.query(ADA, Query(("chats",), "created"))):
-        with pytest.raises(Unavailable, match=r"The document store cannot be used: (its file|disk|is|)"):
+        with pytest.raises(Unavailable, match="The document store cannot be used"):
             call()
 
 
@@ -200,9 +200,8 @@ def test_threads_that_come_and_go_leave_no_file_open(documents: DocumentStore) -
             thread.join()
         return len(os.listdir("/dev/fd"))
 
-    first = burst()
-    assert max(burst() for _ in range(4)) <= first + 16
-    assert first < 60
+    before = len(os.listdir("/dev/fd"))
+    assert max(burst() for _ in range(4)) <= before + 3 * 8  # a connection has three files open, and eight are kept
 
 
 def test_a_failed_commit_leaves_the_store_usable(documents: DocumentStore) -> None:

@@ -214,6 +214,7 @@ class Workspace {
     for (const conversation of this.#conversations.values()) conversation.close();
     this.#conversations.clear();
     this.library.closed = true;
+    route.write({ app: state.app, chat: null }, { replace: true });
     set({ app: null, chat: undefined });
   }
 }

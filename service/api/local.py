@@ -25,7 +25,7 @@ def sign_in(services: Services) -> list[AnyOperation]:
     assert isinstance(tokens, LocalTokens)
 
     def sign_in(call: Call[NoQuery, SignInBody]) -> msgspec.Struct:
-        apps: list[JSON] = [app.id for app in services.apps.all()]
+        apps: list[JSON] = [app.id for app in services.apps.available()]
         token = tokens.mint(call.body.user, claims={"apps": apps}, lifetime=TOKEN_SECONDS)
         expires = timestamp(datetime.now(UTC) + timedelta(seconds=TOKEN_SECONDS))
         return schemas.TokenAnswer(token, call.body.user, expires)

@@ -57,7 +57,8 @@ def register(app: Flask) -> None:
     def ours(error: BrainstemError) -> Response:
         if error.status >= 500:
             log.event("request_failed", logging.ERROR, error, code=error.code)
-        return respond(error)
+        # What a mistake in a folder or a setting is, the log says to who runs the service.
+        return respond(type(error)() if isinstance(error, errors.ConfigError) else error)
 
     @app.errorhandler(HTTPException)
     def framework(error: HTTPException) -> Response:

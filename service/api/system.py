@@ -25,7 +25,7 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
 
     def list_apps(call: Call[NoQuery, None]) -> msgspec.Struct:
         found = []
-        for app in services.apps.all():
+        for app in services.apps.available():
             try:
                 enter(call.principal, app)
             except (Forbidden, InvalidToken):

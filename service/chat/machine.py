@@ -70,7 +70,7 @@ class TurnMachine:
     def start(self, at: float) -> list[Effect]:
         """Tell the client that the turn was accepted, and what it will rest on."""
         self._started = self._saved = self._sent = at
-        effects: list[Effect] = [Send(Accepted(self.turn, self._chat))]
+        effects: list[Effect] = [Send(Accepted(replace(self.turn, citations=()), self._chat))]
         if self.turn.citations:
             effects.append(Send(Citations(self.turn.citations)))
         return effects

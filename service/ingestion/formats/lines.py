@@ -45,12 +45,13 @@ def recurs(own: Edges, place: int, near: Mapping[int, Edges]) -> bool:
 
 
 def counts(own: Edges, place: int, near: Mapping[int, Edges]) -> bool:
-    """Whether the line has a number at an end that goes up by one from page to page."""
+    """Whether the line has a number at an end that goes up by one from page to page; one that stands alone may change place."""
     numbers = page_numbers(own[place])
-    agreeing = [
-        away for away, edges in near.items() if {n + away for n in numbers} & page_numbers(edges.get(place, ""))
-    ]
-    return len(agreeing) >= min(2, len(near)) > 0
+    agreeing = 0
+    for away, edges in near.items():
+        lines = edges.values() if own[place].isdecimal() else [edges.get(place, "")]
+        agreeing += any({n + away for n in numbers} & page_numbers(line) for line in lines)
+    return agreeing >= min(2, len(near)) > 0
 
 
 def page_numbers(line: str) -> set[int]:
