@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 def settings_page() -> str:
     """The page of settings, from the table that the service reads."""
     rows = []
-    for name, value, _, help in Settings().rows():
-        rows.append(f"| `{name}` | {f'`{value}`' if value else ''} | {help} |")
+    for name, value, _, words in Settings().rows():
+        rows.append(f"| `{name}` | {f'`{value}`' if value else ''} | {words} |")
     return "\n".join(
         [
             "# Settings",

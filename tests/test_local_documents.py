@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,16 @@ def test_a_page_costs_the_same_however_large_the_collection(
 ) -> None:
     documents.commit(ADA, [Set(("calls", f"{n:03}"), {field: n}) for n in range(300)])
     query = Query(
-        ("calls",), field, descending, where=[(field, ">=", 5)] if since else [], after=(150, "150") if deep else None
+        ("calls",), field, descending, where=[(field, ">=", 40)] if since else [], after=(150, "150") if deep else None
     )
     statement, values = select(ADA, query)
     with raw(path) as connection:
         connection.execute("ANALYZE")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        rows = connection.execute(statement, values).fetchall()
     assert len(plan) == 1  # no step that sorts
     assert plan[0].startswith(f"SEARCH documents USING INDEX documents_by_{field} (collection=? AND ")
+    assert len(rows) == len(documents.query(ADA, replace(query, limit=1000)))  # none is read in vain
 
 
 def test_no_document_that_was_acknowledged_is_lost_by_kill_9(settings: Settings, documents: DocumentStore) -> None:
@@ -127,7 +130,7 @@ def test_a_call_that_finds_the_file_locked_ends_within_five_seconds(documents: D
         outcomes.append((caught.value.detail, time.monotonic() - started))
 
     with raw(path) as other:
-        other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN EXCLUSIVE")
         threads = [threading.Thread(target=write) for _ in range(6)]
         for thread in threads:
             thread.start()
@@ -142,6 +145,16 @@ def test_a_call_that_finds_the_file_locked_ends_within_five_seconds(documents: D
     assert len(outcomes) == 6
     assert max(seconds for _, seconds in outcomes) < 5
     documents.commit(ADA, [Set(CHAT, {"n": 3})])
+
+
+def test_a_new_file_that_another_process_holds_is_waited_for(documents: DocumentStore, path: Path) -> None:
+    path.parent.mkdir()
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.3, holder.close)
+    timer.start()
+    documents.commit(ADA, [Set(CHAT, {"n": 1})])
+    timer.join()
 
 
 def test_a_full_disk_is_unavailable_and_keeps_what_was_acknowledged(
@@ -185,15 +198,18 @@ def test_a_damaged_file_is_unavailable(documents: DocumentStore, path: Path, dam
             call()
 
 
-def test_threads_that_come_and_go_leave_no_file_open(documents: DocumentStore) -> None:
+def test_threads_that_come_and_go_leave_few_files_open(documents: DocumentStore) -> None:
     documents.commit(ADA, [Set(CHAT, {"n": 0})])
+
+    together = threading.Barrier(20)
 
     def work() -> None:
         documents.commit(ADA, [Update(CHAT, {"n": 1})])
-        documents.get(ADA, CHAT)
+        together.wait()
+        documents.get(ADA, *[CHAT] * 2000)  # long enough to need many connections at once
 
     def burst() -> int:
-        threads = [threading.Thread(target=work) for _ in range(40)]
+        threads = [threading.Thread(target=work) for _ in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -201,7 +217,10 @@ def test_threads_that_come_and_go_leave_no_file_open(documents: DocumentStore) -
         return len(os.listdir("/dev/fd"))
 
     before = len(os.listdir("/dev/fd"))
-    assert max(burst() for _ in range(4)) <= before + 3 * 8  # a connection has three files open, and eight are kept
+    most = max(burst() for _ in range(5)) - before
+    # Eight connections stay, each with two files, and all share one. The other twelve are closed, but SQLite keeps a
+    # descriptor of each for the next connection, because POSIX drops every lock of a process when it closes any.
+    assert most <= 8 * 2 + 1 + 12
 
 
 def test_a_failed_commit_leaves_the_store_usable(documents: DocumentStore) -> None:

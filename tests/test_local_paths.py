@@ -94,6 +94,15 @@ def test_usual_ids_stay_as_they_are() -> None:
     assert file_name("documents/d1/Original") == "documents%2Fd1%2F%4Friginal"
 
 
+def test_long_names_are_told_apart_and_cannot_be_forged() -> None:
+    long = file_name("x" * 500 + "y")
+    assert len(long) <= 180
+    assert file_name("x" * 500 + "z") != long
+    # Whoever knows the hash may spell the whole name, but its mark is encoded then.
+    assert file_name(long) != long
+    assert file_name(long.replace("%", "")) != long
+
+
 def test_a_scope_has_one_root() -> None:
     assert root(Scope("recipes", "a/b")) == ("apps", "recipes", "users", "a%2Fb")
     assert root(Scope("recipes", None)) == ("apps", "recipes")

@@ -451,7 +451,7 @@ def test_a_provider_that_never_answers_is_waited_for_until_the_first_byte_is_due
     upstream.always(faults.hang())
     began = time.monotonic()
     assert broken(model_of(replace(settings, first_byte_seconds=0.4)))[1].code == "deadline_exceeded"
-    assert 0.4 <= time.monotonic() - began < 1
+    assert 0.4 <= time.monotonic() - began < 1.4
     assert len(upstream.requests) == 1
     upstream.until(lambda: upstream.connections == 0, seconds=1)
 

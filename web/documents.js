@@ -1,7 +1,7 @@
 /** The documents on the screen: a short list in the sidebar, all of them in a sheet, and what is under way above the composer. */
 
 import { confirm, note, notice, sheet } from './dialogs.js';
-import { button, h, icon, iconButton } from './dom.js';
+import { button, h, icon, iconButton, keepFocus } from './dom.js';
 import { kinds } from './kinds.js';
 import { isPending } from './library.js';
 import { originalLink } from './passage.js';
@@ -14,7 +14,7 @@ export function shortList(library, openAll) {
   if (library.problem && !library.loaded) return [note(library.problem, button('Try again', () => library.load()))];
   if (!library.loaded) return [h('p', { class: 'hint' }, 'Loading …')];
   if (!library.documents.length) return [h('p', { class: 'hint' }, 'None yet. Drop a file anywhere.')];
-  const row = (doc) => h('li', {}, h('button', { type: 'button', class: 'doc-line', title: doc.title, on: { click: openAll } }, badge(doc), h('span', { class: 'name' }, doc.title), state(doc)));
+  const row = (doc) => h('li', {}, h('button', { type: 'button', class: 'doc-line', title: doc.title, data: { focus: doc.id }, on: { click: openAll } }, badge(doc), h('span', { class: 'name' }, doc.title), state(doc)));
   const more = library.documents.length > SHORT || library.next;
   return [h('ul', {}, ...library.documents.slice(0, SHORT).map(row)), more && button('Show all', openAll, { kind: 'quiet center' })].filter(Boolean);
 }
@@ -66,8 +66,8 @@ async function removeDocument(library, doc) {
 export function tray(library) {
   return library.uploads.map((entry) => {
     const failed = entry.problem || entry.document?.status === 'FAILED';
-    const retry = entry.problem?.retryable && entry.file && button('Try again', () => library.send(entry));
-    const close = (failed || entry.document) && iconButton('close', `Dismiss “${entry.name}”`, () => library.dismiss(entry));
+    const retry = entry.problem?.retryable && entry.file && button('Try again', () => library.send(entry), { data: { focus: `again-${entry.key}` } });
+    const close = (failed || entry.document) && iconButton('close', `Dismiss “${entry.name}”`, () => library.dismiss(entry), { data: { focus: `close-${entry.key}` } });
     return h('li', { class: failed ? 'upload failed' : 'upload' }, badge({ title: entry.name }), h('div', { class: 'grow' }, h('span', { class: 'name' }, entry.name), uploadState(entry)), retry, close);
   });
 }
@@ -109,11 +109,4 @@ export function size(bytes) {
 
 function passages(count) {
   return count === 1 ? '1 passage' : `${count} passages`;
-}
-
-/** Redraw without taking the focus from who works with the keyboard: the element of the same `data-focus` gets it back. */
-function keepFocus(root, render) {
-  const held = root.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-  render();
-  if (held) root.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus();
 }

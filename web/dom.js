@@ -38,6 +38,13 @@ export function button(text, click, { kind = 'quiet', symbol, ...rest } = {}) {
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
+/** Redraw without taking the focus from who works with the keyboard: the element of the same `data-focus` gets it back. */
+export function keepFocus(root, render) {
+  const held = root.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  render();
+  if (held) root.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus();
+}
+
 /** An id of 20 characters that servers accept and nobody guesses; works without a secure context, unlike randomUUID. */
 export function newId() {
   const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';

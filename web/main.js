@@ -3,9 +3,10 @@
 import * as api from './api.js';
 import { note } from './dialogs.js';
 import { $, button, icon } from './dom.js';
-import { startWorkspace } from './workspace.js';
+import { Problem } from './problems.js';
 import { remembered, set, state } from './state.js';
 import { bindTheme } from './theme.js';
+import { startWorkspace } from './workspace.js';
 
 const SYMBOLS = { '#add-document': 'plus', '#attach': 'clip', '#usage': 'chart', '#sign-out': 'leave', '#open-sidebar': 'menu', '#close-sidebar': 'close', '#jump': 'down' };
 
@@ -19,6 +20,7 @@ async function start() {
   view('starting');
   try {
     set({ config: await api.config() });
+    if (state.config.signIn !== 'local') throw new Problem({ code: 'sign_in' });
     const user = remembered.get('user');
     if (user) await enter(user);
     else askName();
@@ -30,7 +32,9 @@ async function start() {
 /** Sign in and open the workspace; throws what either refuses. */
 async function enter(user) {
   await api.signIn(user, () => askName('Your sign-in has ended. Sign in again to go on.'));
-  set({ user, apps: await api.apps() });
+  const apps = await api.apps();
+  if (!apps.length) throw new Problem({ code: 'no_apps' });
+  set({ user, apps });
   remembered.set('user', user);
   workspace ??= startWorkspace();
   view('working');

@@ -2,9 +2,10 @@
 
 import { show } from './dialogs.js';
 import { $, button, h, icon, iconButton } from './dom.js';
+import { tab } from './state.js';
 
 /** Dismissed for this tab alone: a new visit says it again. */
-const DISMISSED = 'brainstem.model-banner';
+const DISMISSED = 'model-banner';
 
 const WAYS = [
   ['OpenAI', 'OPENAI_API_KEY=sk-…'],
@@ -16,12 +17,12 @@ export function showModel({ model, version }) {
   const name = model.standIn ? button('Stand-in, not a language model', explain, { kind: 'link' }) : h('span', {}, model.name);
   $('#model').replaceChildren(name);
   $('#model').title = `Brainstem ${version}`;
-  $('#banner').replaceChildren(...(model.standIn && !sessionStorage.getItem(DISMISSED) ? [banner()] : []));
+  $('#banner').replaceChildren(...(model.standIn && !tab.get(DISMISSED) ? [banner()] : []));
 }
 
 function banner() {
   const close = () => {
-    sessionStorage.setItem(DISMISSED, '1');
+    tab.set(DISMISSED, 'yes');
     element.remove();
   };
   const words = h('p', {}, h('strong', {}, 'No language model is set.'), ' Answers are sentences found in your documents, put together by a stand-in.');

@@ -33,6 +33,8 @@ const WORDS = {
   deadline_exceeded: ['The model took too long', 'Try again, perhaps with a shorter question.'],
   unprocessable: ['This cannot be sent as it is', ''],
   bad_request: ['The page and the server do not understand each other', 'Reload the page: one of them may be newer.'],
+  no_apps: ['There is no app yet', 'Make one with “brainstem apps new NAME”, then sign in again.'],
+  sign_in: ['This page cannot sign you in here', 'It signs in at a server that runs on this machine; this server asks for a token of its own project.'],
   internal: ['Something went wrong inside Brainstem', 'Try again. If it stays, its log tells more.'],
 };
 

@@ -20,21 +20,26 @@ export function watch(keys, watcher) {
   watchers.push({ keys, watcher });
 }
 
-/** Something this browser remembers between visits; private windows may refuse, which costs only the memory. */
-export const remembered = {
-  get(key) {
-    try {
-      return localStorage.getItem(`brainstem.${key}`);
-    } catch {
-      return null;
-    }
-  },
-  set(key, value) {
-    try {
-      if (value == null) localStorage.removeItem(`brainstem.${key}`);
-      else localStorage.setItem(`brainstem.${key}`, value);
-    } catch {
-      // Nothing to do: the page works without a memory.
-    }
-  },
-};
+/** What this browser remembers between visits, and what one tab remembers until it is closed. */
+export const remembered = memory(() => localStorage);
+export const tab = memory(() => sessionStorage);
+
+/** Where storage is forbidden, as in some private windows, everything works but the remembering. */
+function memory(storage) {
+  return {
+    get(key) {
+      try {
+        return storage().getItem(`brainstem.${key}`);
+      } catch {
+        return null;
+      }
+    },
+    set(key, value) {
+      try {
+        storage().setItem(`brainstem.${key}`, value);
+      } catch {
+        // Not remembered.
+      }
+    },
+  };
+}

@@ -6,7 +6,7 @@ import { ChatList } from './chats.js';
 import { Composer } from './composer.js';
 import { Conversation } from './conversation.js';
 import { openDocuments, shortList, tray } from './documents.js';
-import { $, button, icon, newId } from './dom.js';
+import { $, button, icon, keepFocus, newId } from './dom.js';
 import { bindDrawer } from './drawer.js';
 import { bindDrop } from './drop.js';
 import { emptyState } from './empty.js';
@@ -106,8 +106,8 @@ class Workspace {
   }
 
   showDocuments() {
-    $('#documents').replaceChildren(...shortList(this.library, () => this.openDocuments()));
-    $('#tray').replaceChildren(...tray(this.library));
+    keepFocus($('#documents'), () => $('#documents').replaceChildren(...shortList(this.library, () => this.openDocuments())));
+    keepFocus($('#tray'), () => $('#tray').replaceChildren(...tray(this.library)));
     this.view.refreshEmpty();
   }
 

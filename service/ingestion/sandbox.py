@@ -35,28 +35,31 @@ class Limits:
     output_bytes: int = 12_000_000
 
 
-def read(path: Path, *, filename: str, media_type: str, limits: Limits = Limits()) -> list[Block]:
+def read(
+    path: Path, *, filename: str, media_type: str, limits: Limits = Limits(), program: Path = CHILD
+) -> list[Block]:
     """Return the text of a file as blocks in their order; raises `DocumentRejected` with the reason if it cannot be had.
 
-    `filename` and `media_type` are the sender's words for the file at `path`; they choose the reader.
+    `filename` and `media_type` are the sender's words for the file at `path`; they choose the reader. `program` is
+    run to read it; a test gives one that misbehaves.
     """
     deadline = time.monotonic() + limits.seconds
     with path.open("rb", buffering=0) as file:
         kind = recognise(filename, media_type, file.read(HEAD))
         file.seek(0)
-        process = launch(file, kind, limits)
+        process = launch(program, file, kind, limits)
     try:
         return collect(process, kind, limits, deadline)
     finally:
         stop(process)
 
 
-def launch(file: IO[bytes], kind: Format, limits: Limits) -> subprocess.Popen[bytes]:
+def launch(program: Path, file: IO[bytes], kind: Format, limits: Limits) -> subprocess.Popen[bytes]:
     seconds = math.ceil(limits.seconds)
     order = json.dumps({"format": kind.name, "seconds": seconds, "memory_bytes": limits.memory_bytes})
     # Isolated from the working folder, the environment and the service's terminal; a group of its own, to end it whole.
     return subprocess.Popen(  # noqa: S603  # our own program, and no shell
-        [sys.executable, "-I", str(CHILD), order],
+        [sys.executable, "-I", str(program), order],
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -142,6 +142,12 @@ def test_a_commit_that_fails_writes_nothing(documents: DocumentStore, ada: Scope
     assert [snapshot and snapshot.version for snapshot in found] == [*before, None, None]
 
 
+def test_an_update_changes_at_least_one_field(documents: DocumentStore, ada: Scope) -> None:
+    documents.commit(ada, [Set(CHAT, {"n": 1})])
+    with pytest.raises(BadRequest):
+        documents.commit(ada, [Update(CHAT, {})])
+
+
 def test_a_commit_returns_one_version_per_write(documents: DocumentStore, ada: Scope) -> None:
     documents.commit(ada, [Set(("chats", "a"), {}), Set(("chats", "b"), {})])
     paths = [("chats", name) for name in "abc"]

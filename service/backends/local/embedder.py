@@ -33,7 +33,7 @@ class Loaded:
 
 
 class MiniLM:
-    """Embeds English well and other languages somewhat, at some 20 passages a second on one core.
+    """Embeds English well and other languages somewhat, with nothing but this machine's processor.
 
     Nothing is loaded before the first `embed` or `check`; both raise `ConfigError` when the model's package is missing.
     """

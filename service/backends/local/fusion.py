@@ -15,10 +15,10 @@ find somewhere; with weights from 0.8 to 1.25 beside 1, the first of either of t
 def fuse(rankings: Iterable[tuple[float, Iterable[K]]]) -> list[tuple[K, float]]:
     """Return every key once with the sum of weight / (k + rank) over the (weight, ranking) pairs, best first.
 
-    A key that a ranking names again counts there with its best rank; ties keep the order in which keys were first seen.
+    A ranking names a key once; ties keep the order in which keys were first seen.
     """
     scores: dict[K, float] = {}
     for weight, ranking in rankings:
-        for rank, key in enumerate(dict.fromkeys(ranking), start=1):
+        for rank, key in enumerate(ranking, start=1):
             scores[key] = scores.get(key, 0.0) + weight / (SMOOTHING + rank)
     return sorted(scores.items(), key=lambda item: -item[1])

@@ -118,16 +118,16 @@ def read_matrix(db: sqlite3.Connection, shelf: Shelf, space: str, dimensions: in
 
 
 def find_words(db: sqlite3.Connection, shelves: Sequence[Shelf], terms: Sequence[str], limit: int) -> list[int]:
-    """Return the ids of passages with any of the terms, best first; if no term is there, of those with words that begin so.
+    """Return the ids of passages with any of the terms, best first.
 
-    Terms hold letters, digits and spaces only.
+    Terms hold letters, digits and spaces only. One that stands alone and is nowhere may be the beginning of a word that is.
     """
     if not shelves:
         return []
     here = f"shelf : ({' OR '.join(map(word, shelves))})"
     rare, common = parted(db, here, [f'"{term}"' for term in terms])
-    if not (rare or common):
-        rare, common = parted(db, here, [f'"{term}"*' for term in terms if len(term) >= SHORTEST_PREFIX])
+    if not (rare or common) and len(terms) == 1 and len(terms[0]) >= SHORTEST_PREFIX:
+        rare, common = parted(db, here, [f'"{terms[0]}"*'])
     if not (rare or common):
         return []
     wanted = within(rare or common)

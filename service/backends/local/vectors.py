@@ -44,11 +44,11 @@ class LocalVectors:
         depth = max(DEPTH, limit)
         with self._database.read() as db:
             shelves = passages.readable_shelves(db, scope)
-            by_vector = self._nearest(db, shelves, search, depth)
-            by_words = passages.find_words(db, shelves, terms(search.text), depth)
+            # Twice as many, because a passage that its owner and the app both have is there twice.
+            by_vector = self._nearest(db, shelves, search, 2 * depth)
+            by_words = passages.find_words(db, shelves, terms(search.text), 2 * depth)
             keys = passages.read_keys(db, shelves, {*by_vector, *by_words})
-            weight = WEIGHT_OF_IDENTIFIERS if names_something(search.text) else WEIGHT_OF_WORDS
-            best = ranked(keys, (1.0, by_vector), (weight, by_words))[:limit]
+            best = ranked(keys, by_vector, by_words, weight_of_words(search.text), depth)[:limit]
             return [passages.read_hit(db, rowid, score) for rowid, score in best]
 
     def delete(self, scope: Scope, document: str, chunks: int) -> None:
@@ -75,8 +75,17 @@ class LocalVectors:
         return self._matrices.get((shelf.id, space, dimensions), shelf.removed, shelf.last, load)
 
 
-def ranked(keys: dict[int, tuple[str, int]], *rankings: tuple[float, Sequence[int]]) -> list[tuple[int, float]]:
-    """Fuse rankings by document and chunk, so that a passage which its owner and the app both have counts once."""
+def weight_of_words(text: str) -> float:
+    return WEIGHT_OF_IDENTIFIERS if names_something(text) else WEIGHT_OF_WORDS
+
+
+def ranked(
+    keys: dict[int, tuple[str, int]], by_vector: Sequence[int], by_words: Sequence[int], weight: float, depth: int
+) -> list[tuple[int, float]]:
+    """Fuse both rankings by document and chunk, so that a passage which its owner and the app both have counts once."""
+
+    def places(ranking: Sequence[int]) -> list[tuple[str, int]]:
+        return list(dict.fromkeys(keys[rowid] for rowid in ranking if rowid in keys))[:depth]
+
     rowids = {key: rowid for rowid, key in keys.items()}
-    fused = fuse((weight, [keys[rowid] for rowid in ranking if rowid in keys]) for weight, ranking in rankings)
-    return [(rowids[key], score) for key, score in fused]
+    return [(rowids[key], score) for key, score in fuse([(1.0, places(by_vector)), (weight, places(by_words))])]

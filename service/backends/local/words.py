@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-MOST_TERMS = 48
-"""Terms looked up for one question; the rest of a longer text is not searched for by its words."""
+MOST_TERMS, MOST_CHARACTERS = 48, 5000
+"""What is looked up of one question; the rest of a longer text is not searched for by its words."""
 
 PARTS = re.compile(r"[^\W_]+")
 # Chinese, Japanese and Korean run without spaces, or glue particles to words: there every character is a word of the index.
@@ -32,7 +32,7 @@ def terms(text: str) -> list[str]:
     A term of several words stands for them side by side; text without spaces becomes pairs of characters.
     """
     found: dict[str, None] = {}
-    for word in text.split():
+    for word in text[:MOST_CHARACTERS].split():
         parts = PARTS.findall(word)
         if len(parts) > 1:
             found[" ".join(spaced(" ".join(parts)).split())] = None

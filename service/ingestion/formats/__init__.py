@@ -83,12 +83,13 @@ def recognise(filename: str, media_type: str, head: bytes) -> Format:
     kind = media_type.partition(";")[0].strip().lower()
     found = find(extension, kind)
     if found is None:
-        raise DocumentRejected(f"{READABLE} files, not {extension or kind or 'files without an extension'}.")
+        named = kind if kind not in ("", "application/octet-stream") else "files without an extension"
+        raise DocumentRejected(f"{READABLE} files, not {extension or named}.")
     if not head:
         raise DocumentRejected("This file is empty.")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     truth = foreign(start)
-    if found.magic and not any(magic in head[:1024] for magic in found.magic):
+    if found.magic and not any(magic in head[:1024] or start.startswith(magic) for magic in found.magic):
         what = truth or ("a web page" if start[:14].lower().startswith((b"<!doctype html", b"<html")) else None)
         raise DocumentRejected(lie(found, what))
     if truth and not found.magic:

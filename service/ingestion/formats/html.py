@@ -43,7 +43,9 @@ def blocks(markup: str, *, lines: bool = False) -> list[Block]:
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
     root = etree.fromstring(markup.encode("utf-8", "replace") or b" ", parser)
     # The parser repairs most faults; at its own limits it stops, and what follows would be lost unsaid.
-    if parser.error_log.filter_from_fatals():
+    if fatal := parser.error_log.filter_from_fatals():
+        if any(error.type == etree.ErrorTypes.ERR_NO_MEMORY for error in fatal):
+            raise MemoryError
         raise DocumentRejected(TOO_DEEP)
     return [] if root is None else Page(lines=lines).walk(root)
 

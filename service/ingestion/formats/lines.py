@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 PAGE_NUMBER = re.compile(r"^\d{1,5}(?=\s|$)|(?<=\s)\d{1,5}$")
-NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
+NUMBER = re.compile(r"\d{1,9}")
+ROMAN = re.compile(r"[ivxlc]+", re.IGNORECASE)
 LONGEST_FURNITURE = 100
 FEWEST_LINES = 5
 
@@ -30,18 +31,33 @@ def without_furniture(pages: Sequence[Sequence[str]]) -> list[list[str]]:
     for n, page in enumerate(pages):
         # Left and right pages have their own: so the page after the next one counts as near.
         near = {away: edges[n + away] for away in (-2, -1, 1, 2) if 0 <= n + away < len(pages)}
-        drop = {
-            place % len(page) for place in edges[n] if recurs(edges[n], place, near) or counts(edges[n], place, near)
-        }
+        drop = set()
+        for outer, inner in ((0, 1), (-1, -2)):
+            # A second line goes only together with the one at the very edge.
+            if edges[n] and is_furniture(edges[n], outer, near):
+                drop.add(outer % len(page))
+                if is_furniture(edges[n], inner, near):
+                    drop.add(inner % len(page))
         kept.append([line for i, line in enumerate(page) if i not in drop])
     return kept
 
 
+def is_furniture(own: Edges, place: int, near: Mapping[int, Edges]) -> bool:
+    return recurs(own, place, near) or counts(own, place, near)
+
+
 def recurs(own: Edges, place: int, near: Mapping[int, Edges]) -> bool:
-    """Whether the line stands in the same place of a page nearby, with other numbers perhaps."""
-    key = NUMBER.sub("#", own[place]).casefold()
-    lines = [edges.get(place, "") for edges in near.values()]
-    return len(key) <= LONGEST_FURNITURE and any(NUMBER.sub("#", line).casefold() == key for line in lines)
+    """Whether the line stands in the same place of a page nearby, the same but for page numbers."""
+    return any(is_twin(own[place], edges.get(place, ""), away) for away, edges in near.items())
+
+
+def is_twin(line: str, other: str, away: int) -> bool:
+    if ROMAN.fullmatch(line) and ROMAN.fullmatch(other):
+        return True
+    if len(line) > LONGEST_FURNITURE or NUMBER.sub("#", line) != NUMBER.sub("#", other):
+        return False
+    pairs = zip(NUMBER.findall(line), NUMBER.findall(other), strict=True)
+    return all(int(there) - int(here) in (0, away) for here, there in pairs)
 
 
 def counts(own: Edges, place: int, near: Mapping[int, Edges]) -> bool:

@@ -61,6 +61,8 @@ class Package:
         try:
             root = etree.fromstring(data, parser)
         except etree.XMLSyntaxError:
+            if any(error.type == etree.ErrorTypes.ERR_NO_MEMORY for error in parser.error_log):
+                raise MemoryError from None
             raise DocumentRejected(DAMAGED) from None
         # Word writes no document type; entities are only ever declared to do harm.
         if root.getroottree().docinfo.internalDTD is not None:

@@ -1,0 +1,64 @@
+"""`brainstem serve`: check everything that can be checked before anything listens, then hand over to the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from service import __version__
+from service.cli.opening import open_rooms, read_settings
+from service.cli.options import USER, json_option
+from service.cli.output import print_json
+
+if TYPE_CHECKING:
+    from service.services import Services
+
+STAND_IN = """the offline stand-in: it quotes your documents, but is no language model.
+           Set OPENAI_API_KEY for a real one, or OPENAI_BASE_URL and CHAT_MODEL for Ollama, vLLM …"""
+
+
+@click.command()
+@click.option("--host", envvar="HOST", show_envvar=True, help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="PORT",
+    show_envvar=True,
+    help="Port to listen on; 0 takes a free one.  [default: 8080]",
+)
+@json_option
+def serve(host: str | None, port: int | None, as_json: bool) -> None:
+    """Run the server, with its page, until Ctrl-C."""
+    from service import logging as log
+    from service.cli import server
+
+    settings = read_settings(host=host, port=port)
+    services = open_rooms(settings)
+    apps = [app.id for app in services.apps.check()]
+    listener = server.listen(settings.host, settings.port)
+    url = server.address(listener)
+    if as_json:
+        model = services.backends.model.name
+        print_json({"url": url, "model": model, "dataDir": str(settings.data_dir), "apps": apps}, indent=0)
+    else:
+        click.echo(banner(services, url, apps))
+    log.configure(settings.log_level)
+    server.run(settings, listener)
+
+
+def banner(services: Services, url: str, apps: list[str]) -> str:
+    """What a person wants to know of a server that has just begun."""
+    names, settings = services.backends.names, services.settings
+    lines = [
+        f"Brainstem {__version__}",
+        "",
+        f"  Open     {url}",
+        f"  Model    {STAND_IN if names['model'] == 'local' else services.backends.model.name}",
+        f"  Apps     {', '.join(apps) or 'none yet: `brainstem apps new NAME` makes one'}",
+    ]
+    if "local" in (names["documents"], names["blobs"]):
+        lines.append(f"  Data     {settings.data_dir.resolve()}")
+    if names["tokens"] == "local":
+        lines.append(f"  Sign in  with any name; the commands of this terminal are `{USER}` unless you say --user")
+    return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
