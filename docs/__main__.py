@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docs.cli import cli_page
 from service.config import Settings
 
 HERE = Path(__file__).parent
@@ -31,3 +32,4 @@ def settings_page() -> str:
 
 if __name__ == "__main__":
     (HERE / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")

@@ -6,19 +6,20 @@ import io
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pypdf
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DocumentRejected
 from service.ingestion.blocks import Block
 from service.ingestion.characters import INVISIBLE, clean
-from service.ingestion.formats import recognise
+from service.ingestion.formats import csv, html, markdown, recognise, text
 from service.ingestion.formats.lines import paragraphs, without_furniture
 from service.ingestion.sandbox import read
-from tests.kit.debian import ANSWER_PAGE, ANSWER_SNIPPET, LONG_PAGES, PAGES, debian_pdf, long_debian_pdf
+from tests.kit.debian import ANSWER_PAGE, ANSWER_SNIPPET, PAGES, debian_pdf, long_debian_pdf
 from tests.kit.files import body, package, paragraph, pdf, word
 
 Reader = Callable[[str, "str | bytes"], list[Block]]
@@ -138,6 +139,10 @@ def test_markdown_keeps_structure_and_lines(blocks: Reader) -> None:
         Block("Empty section", top, None, 29, "heading"),
         Block("Quoted.", ("Handbook", "Last"), None, 35),
     ]
+
+
+def test_a_rule_at_the_top_is_no_front_matter(blocks: Reader) -> None:
+    assert texts(blocks("a.md", "---\n\nTea.\n\n---\n\nMilk.\n")) == ["Tea.", "Milk."]
 
 
 def test_headings_without_text_below_are_not_lost(blocks: Reader) -> None:
@@ -270,7 +275,10 @@ def test_running_heads_and_page_numbers_go(foot: str) -> None:
 
 
 def test_a_page_number_goes_where_the_running_head_changes() -> None:
-    pages = [[f"{n} Section {'abcdefgh'[n]}", "some", "text", "or", f"other {'abcdefgh'[n]}"] for n in range(8)]
+    pages = [
+        [f"{n} Section {'abcdefgh'[n]}", *(f"{word} {'abcdefgh'[n]}" for word in ("a", "few", "words", "more"))]
+        for n in range(8)
+    ]
     pages[4] = ["Chapter", *pages[4][1:], "4"]
     found = without_furniture(pages)
     assert found[3] == pages[3][1:]
@@ -312,12 +320,14 @@ def test_a_real_pdf_is_read_whole() -> None:
     assert not [block.text for block in found if block.text.isdecimal()], "page numbers were left"
 
 
-def test_words_of_a_pdf_whose_fonts_have_no_space_stay_apart() -> None:
-    found = read(long_debian_pdf(), filename="policy.pdf", media_type="application/pdf")
-    assert max(block.page or 0 for block in found) == LONG_PAGES
+def test_words_of_a_pdf_whose_fonts_have_no_space_stay_apart(blocks: Reader) -> None:
+    writer = pypdf.PdfWriter()
+    writer.append(long_debian_pdf(), pages=(35, 45))
+    out = io.BytesIO()
+    writer.write(out)
     text = "Packages should build reproducibly, which for the purposes of this document"
-    [block] = [block for block in found if block.text.startswith(text)]
-    assert (block.page, block.headings) == (40, ("Source packages", "Reproducibility"))
+    [block] = [block for block in blocks("policy.pdf", out.getvalue()) if block.text.startswith(text)]
+    assert (block.page, block.headings[-1]) == (5, "Reproducibility")
 
 
 # Word
@@ -376,6 +386,59 @@ def test_the_strict_form_and_other_part_names_are_read(blocks: Reader) -> None:
         "http://purl.oclc.org/ooxml/wordprocessingml/main",
     )
     assert texts(blocks("a.docx", package({"word/document2.xml": strict}, target="/word/document2.xml"))) == ["Tea"]
+
+
+# What people may write
+
+MARKUP = st.lists(
+    st.one_of(
+        st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+        st.sampled_from(
+            [
+                "<p>",
+                "</p>",
+                "<ul>",
+                "<li>",
+                "<ol",
+                "start=9>",
+                "<table>",
+                "<tr>",
+                "<td>",
+                "<th>",
+                "</table>",
+                "<h1>",
+                "</h2>",
+                "<pre>",
+                "<br>",
+                "<title>",
+            ]
+        ),
+        st.sampled_from(
+            ["# ", "- ", "1. ", "> ", "| a | b |\n|---|---|\n", "```\n", "\n", "\n\n", "    ", "---\n", "a: b"]
+        ),
+        st.sampled_from(
+            ['"', ",", ";", "\t", "|", "\r\n", "\r", "<!--", "-->", "<![CDATA[", "&#1;", "&lt;", "<a href='"]
+        ),
+    ),
+    max_size=30,
+).map("".join)
+
+
+@pytest.mark.parametrize("reader", [text, html, markdown, csv])
+@given(content=MARKUP)
+@settings(deadline=None)
+def test_whatever_is_text_can_be_read(reader: ModuleType, content: str) -> None:
+    for block in reader.read(io.BytesIO(content.encode("utf-8-sig"))):
+        assert block.text.strip()
+        assert clean(block.text) == block.text
+        assert block.line is None or 1 <= block.line <= len(content) + 1
+
+
+@given(MARKUP)
+@settings(deadline=None)
+def test_plain_text_loses_no_word(content: str) -> None:
+    found = "\n".join(block.text for block in text.read(io.BytesIO(content.encode("utf-8-sig"))))
+    assert found.split() == clean(content).split()
 
 
 # What a file is

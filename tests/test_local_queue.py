@@ -36,7 +36,7 @@ WORKER = """
 
 @pytest.fixture
 def queue(settings: Settings) -> Iterator[LocalQueue]:
-    queue = LocalQueue(settings, EnvironmentSecrets(settings), lease=0.5, backoff=0.01)
+    queue = LocalQueue(settings, EnvironmentSecrets(settings), lease=1.0, backoff=0.01)
     yield queue
     queue.stop()
 
@@ -97,18 +97,20 @@ def test_a_job_of_another_process_is_seen_within_half_a_second(settings: Setting
     queue.start(lambda address: arrived.append(time.time()))
     code = """
         queue = LocalQueue(settings, secrets)
-        queue.check()
-        sys.stdin.readline()
-        queue.enqueue(JobAddress(ada, "j1"))
-        say(time.time())
+        for n in sys.stdin:
+            queue.enqueue(JobAddress(ada, n))
+            say(time.time())
     """
+    delays = []
     with python(code, settings.data_dir) as process:
         assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        enqueued = float(line(process))
-        wait_until(lambda: bool(arrived))
-    assert arrived[0] - enqueued < 0.5 + 0.3  # the machine may be busy
+        for n in range(5):
+            process.stdin.write(f"{n}\n")
+            process.stdin.flush()
+            enqueued = float(line(process))
+            wait_until(lambda n=n: len(arrived) > n)  # type: ignore[misc]
+            delays.append(arrived[-1] - enqueued)
+    assert sorted(delays)[2] < 0.5  # the machine may be busy once or twice
 
 
 def test_a_job_of_this_process_is_seen_at_once(queue: LocalQueue) -> None:
@@ -170,8 +172,28 @@ def test_after_five_attempts_a_job_is_dropped_and_logged(
     assert attempts == [JOB] * 5
     (dropped,) = [record for record in events if record.levelno == logging.ERROR]
     assert dropped.getMessage() == "job.dropped"
-    assert "j1" in repr(vars(dropped))
+    fields = vars(dropped)["fields"]
+    assert (fields["app"], fields["job"], fields["attempts"], fields["error"]) == ("recipes", "j1", 5, "ValueError")
     assert "secret text" not in repr([vars(record) for record in events])
+
+
+def test_a_job_enqueued_while_it_runs_comes_again_at_once_with_five_new_attempts(
+    settings: Settings,
+) -> None:
+    queue = LocalQueue(settings, EnvironmentSecrets(settings), lease=600, backoff=0.01)
+    attempts: list[JobAddress] = []
+
+    def run(address: JobAddress) -> None:
+        attempts.append(address)
+        if len(attempts) != 5:
+            raise RuntimeError
+        queue.enqueue(JOB)
+
+    queue.enqueue(JOB)
+    queue.start(run)
+    wait_until(lambda: len(attempts) >= 10 and rows(settings) == [])
+    queue.stop()
+    assert len(attempts) == 10
 
 
 def test_a_job_that_kills_its_process_is_dropped_too(settings: Settings, queue: LocalQueue) -> None:

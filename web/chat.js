@@ -1,7 +1,7 @@
 /** The open chat on the screen: its turns, the way to older ones, and a scroll position that does not fight the reader. */
 
 import { announce, note } from './dialogs.js';
-import { button, h } from './dom.js';
+import { button, h, update } from './dom.js';
 import { TurnView } from './turn.js';
 
 const NEAR = 80;
@@ -44,9 +44,9 @@ export class ChatView {
 
   render() {
     const { turns, older, fresh } = this.conversation;
-    if (!turns.length) return this.thread.replaceChildren(...(fresh ? [this.empty()] : []));
+    if (!turns.length) return update(this.thread, fresh ? [this.empty()] : []);
     const elements = turns.map((turn) => this.#view(turn).element);
-    this.thread.replaceChildren(...(older ? [this.#olderButton()] : []), ...elements);
+    update(this.thread, [...(older ? [this.#olderButton()] : []), ...elements]);
     this.#stick();
   }
 

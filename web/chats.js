@@ -1,7 +1,7 @@
 /** The sidebar's chats: newest first by day, each with its link, its rename and its delete. */
 
 import { ask, confirm, note, notice } from './dialogs.js';
-import { button, h, iconButton } from './dom.js';
+import { $, button, h, iconButton } from './dom.js';
 import { brief } from './problems.js';
 
 const DAY = 86_400_000;
@@ -90,6 +90,12 @@ export class ChatList {
     this.render();
   }
 
+  /** Give the focus to the chat that took the place of another, or to the button for a new one. */
+  #focus(at) {
+    const links = [...this.element.querySelectorAll('li a')];
+    (links[at] ?? links.at(-1) ?? $('#new-chat')).focus();
+  }
+
   async #remove(chat) {
     const text = `“${chat.title}” and its answers will be gone for good. Your documents stay.`;
     if (!(await confirm({ title: 'Delete this chat?', text, action: 'Delete' }))) return;
@@ -98,9 +104,11 @@ export class ChatList {
     } catch (problem) {
       if (problem.status !== 404) return notice(brief(problem));
     }
+    const at = this.chats.findIndex(({ id }) => id === chat.id);
     this.chats = this.chats.filter(({ id }) => id !== chat.id);
     this.gone(chat.id);
     this.render();
+    if (document.activeElement === document.body) this.#focus(at);
     notice('The chat was deleted.');
   }
 }

@@ -1,7 +1,7 @@
 /** The documents on the screen: a short list in the sidebar, all of them in a sheet, and what is under way above the composer. */
 
 import { confirm, note, notice, sheet } from './dialogs.js';
-import { button, h, icon, iconButton, keepFocus } from './dom.js';
+import { button, h, icon, iconButton, update } from './dom.js';
 import { kinds } from './kinds.js';
 import { isPending } from './library.js';
 import { originalLink } from './passage.js';
@@ -23,8 +23,8 @@ export function shortList(library, openAll) {
 export function openDocuments(library, pick) {
   const { dialog, body } = sheet('Documents');
   const stop = new AbortController();
-  const render = () => body.replaceChildren(...sheetContent(library, pick));
-  library.addEventListener('change', () => keepFocus(body, render), stop);
+  const render = () => update(body, sheetContent(library, pick));
+  library.addEventListener('change', render, stop);
   dialog.addEventListener('close', () => stop.abort());
   render();
 }
@@ -68,7 +68,7 @@ export function tray(library) {
     const failed = entry.problem || entry.document?.status === 'FAILED';
     const retry = entry.problem?.retryable && entry.file && button('Try again', () => library.send(entry), { data: { focus: `again-${entry.key}` } });
     const close = (failed || entry.document) && iconButton('close', `Dismiss “${entry.name}”`, () => library.dismiss(entry), { data: { focus: `close-${entry.key}` } });
-    return h('li', { class: failed ? 'upload failed' : 'upload' }, badge({ title: entry.name }), h('div', { class: 'grow' }, h('span', { class: 'name' }, entry.name), uploadState(entry)), retry, close);
+    return h('li', { class: failed ? 'upload failed' : 'upload', data: { key: entry.key } }, badge({ title: entry.name }), h('div', { class: 'grow' }, h('span', { class: 'name' }, entry.name), uploadState(entry)), retry, close);
   });
 }
 

@@ -38,11 +38,25 @@ export function button(text, click, { kind = 'quiet', symbol, ...rest } = {}) {
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
-/** Redraw without taking the focus from who works with the keyboard: the element of the same `data-focus` gets it back. */
-export function keepFocus(root, render) {
-  const held = root.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-  render();
-  if (held) root.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus();
+/** Show `elements` in `root`. What is there already stays, or is only filled anew if it has the same `data-key`, so that
+ * animations go on and the focus stays: an element that is gone hands it to the one of the same `data-focus`. */
+export function update(root, elements) {
+  const held = root.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  const old = [...root.children];
+  const shown = elements.map((element) => reuse(old, element));
+  for (const element of old) if (!shown.includes(element)) element.remove();
+  shown.forEach((element, n) => root.children[n] === element || root.insertBefore(element, root.children[n] ?? null));
+  if (held === undefined || root.contains(document.activeElement)) return;
+  (root.querySelector(`[data-focus="${CSS.escape(held)}"]`) ?? root.querySelector('[data-focus]'))?.focus();
+}
+
+function reuse(old, element) {
+  const { key } = element.dataset;
+  const same = old.find((other) => other === element || (key && other.dataset.key === key) || other.isEqualNode(element));
+  if (!same || same === element || same.isEqualNode(element)) return same ?? element;
+  same.className = element.className;
+  same.replaceChildren(...element.childNodes);
+  return same;
 }
 
 /** An id of 20 characters that servers accept and nobody guesses; works without a secure context, unlike randomUUID. */

@@ -12,8 +12,8 @@ const TAGS = 'a b blockquote br code del em h3 h4 h5 h6 hr i kbd li ol p pre s s
 
 const SAFE = {
   ALLOWED_TAGS: TAGS,
-  ALLOWED_ATTR: ['href', 'start', 'align', 'lang'],
-  ADD_URI_SAFE_ATTR: ['start', 'align', 'lang'],
+  ALLOWED_ATTR: ['href', 'start', 'align'],
+  ADD_URI_SAFE_ATTR: ['start', 'align'],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
@@ -26,11 +26,12 @@ const marked = new Marked({
   gfm: true,
   renderer: {
     heading({ tokens, depth }) {
-      const level = Math.min(depth + 2, 6);
+      // Above an answer stand two levels of headings of the page; most models begin with the second of their own.
+      const level = Math.min(Math.max(depth, 2) + 1, 6);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
     },
-    code({ text, lang }) {
-      return `<pre><code lang="${escape((lang ?? '').split(/\s/)[0])}">${escape(text)}</code></pre>`;
+    code({ text }) {
+      return `<pre><code>${escape(text)}</code></pre>`;
     },
     // Raw HTML is shown as what it is, text; only these few tags, without attributes, do what they say.
     html({ text, block }) {
@@ -71,9 +72,13 @@ export class MarkdownView {
     this.element.replaceChildren();
   }
 
-  /** The text of each block, for a voice that reads along. */
-  get spoken() {
-    return this.#blocks.map(({ nodes }) => nodes.map((node) => node.textContent).join(' ').trim());
+  get length() {
+    return this.#blocks.length;
+  }
+
+  /** The text of block `n`, for a voice that reads along. */
+  text(n) {
+    return this.#blocks[n].nodes.map((node) => node.textContent).join(' ').trim();
   }
 
   #replace(n, token) {
@@ -122,7 +127,7 @@ function harmless(link) {
 }
 
 function scrollable(table) {
-  const frame = h('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': 'Table' });
+  const frame = h('div', { class: 'table', tabindex: '0', role: 'group', 'aria-label': 'Table' });
   table.replaceWith(frame);
   frame.append(table);
 }
@@ -131,6 +136,7 @@ function copyable(block) {
   const code = block.textContent;
   const copy = h('button', { type: 'button', class: 'copy-code', on: { click: () => flash(copy, code) } }, 'Copy');
   const frame = h('div', { class: 'code' });
+  block.tabIndex = 0;
   block.replaceWith(frame);
   frame.append(block, copy);
 }

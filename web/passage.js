@@ -40,7 +40,7 @@ function footer(api, passage, number, numbers, show) {
   const step = (label, symbol, to) => iconButton(symbol, label, () => show(to), { disabled: to === undefined });
   const count = h('span', { class: 'hint' }, `${at + 1} of ${numbers.length}`);
   const leaf = numbers.length > 1 && at >= 0 && [step('Previous source', 'left', numbers[at - 1]), count, step('Next source', 'right', numbers[at + 1])];
-  return h('footer', { class: 'row between' }, originalLink(api, passage.document), leaf && h('div', { class: 'row' }, ...leaf));
+  return h('footer', { class: 'row between' }, originalLink(api, passage.document), leaf && h('div', { class: 'row leaf' }, ...leaf));
 }
 
 /** A button for the original file; its signed address lives for minutes, so it is asked for at the click. */

@@ -19,6 +19,7 @@ export class TurnView {
   #spoken = 0;
   #frame = null;
   #cited = '';
+  #below = '';
 
   /** `acts` holds `again(turn)`, `repeat(turn)` and `edit(turn)`. */
   constructor(api, turn, acts) {
@@ -57,9 +58,14 @@ export class TurnView {
     this.element.dispatchEvent(new CustomEvent('grown', { bubbles: true }));
   }
 
+  /** Show what stands below the answer, and only if it changed: it may be under somebody's finger. */
   #finish(running) {
     const { turn } = this;
-    const sources = turn.reply ? this.#sources() : null;
+    const numbers = this.#numbers();
+    const shown = JSON.stringify([turn.status, turn.error, turn.problem, turn.trouble, numbers]);
+    if (shown === this.#below) return;
+    this.#below = shown;
+    const sources = turn.reply ? this.#sources(numbers) : null;
     const trouble = running && turn.trouble ? h('p', { class: 'hint' }, brief(turn.trouble)) : null;
     const parts = running ? [sources, trouble] : [this.#outcome(), sources, this.#actions()];
     this.after.replaceChildren(...parts.filter(Boolean));
@@ -77,12 +83,11 @@ export class TurnView {
     return LIMITED[turn.finishReason] ? h('p', { class: 'stopped' }, LIMITED[turn.finishReason]) : null;
   }
 
-  #sources() {
-    const numbers = this.#numbers();
+  #sources(numbers) {
     const shown = numbers.length ? numbers : this.turn.citations.map((_, n) => n + 1);
     if (!shown.length || (!numbers.length && !isTerminal(this.turn))) return null;
     const label = numbers.length ? 'Sources' : 'Read for this answer';
-    return h('section', { class: 'sources', 'aria-label': label }, h('h3', {}, label), h('ul', {}, ...shown.map((n) => h('li', {}, this.#chip(n, shown)))));
+    return h('div', { class: 'sources' }, h('h3', {}, label), h('ul', {}, ...shown.map((n) => h('li', {}, this.#chip(n, shown)))));
   }
 
   #chip(number, shown) {
@@ -119,9 +124,8 @@ export class TurnView {
   }
 
   #speak(running) {
-    const blocks = this.markdown.spoken;
-    const until = running ? blocks.length - 1 : blocks.length;
-    while (this.#spoken < until) announce(blocks[this.#spoken++]);
+    const until = this.markdown.length - (running ? 1 : 0);
+    while (this.#spoken < until) announce(this.markdown.text(this.#spoken++));
     if (!running && this.#spoken !== Infinity) {
       announce(turnEnd(this.turn));
       this.#spoken = Infinity;

@@ -22,5 +22,5 @@ function content({ calls, inputTokens, outputTokens, rows }) {
   const columns = ['Day', 'Kind', 'Model', 'Calls', 'Tokens in', 'Tokens out'];
   const line = (row) => h('tr', {}, ...[row.day, row.kind, row.model].map((text) => h('td', {}, text)), ...[row.calls, row.inputTokens, row.outputTokens].map((count) => h('td', { class: 'count' }, number.format(count))));
   const head = h('thead', {}, h('tr', {}, ...columns.map((name, n) => h('th', { scope: 'col', class: n > 2 ? 'count' : null }, name))));
-  return [totals, h('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': 'Usage by day' }, h('table', {}, head, h('tbody', {}, ...rows.map(line))))];
+  return [totals, h('div', { class: 'table', tabindex: '0', role: 'group', 'aria-label': 'Usage by day' }, h('table', {}, head, h('tbody', {}, ...rows.map(line))))];
 }

@@ -6,7 +6,7 @@ import { ChatList } from './chats.js';
 import { Composer } from './composer.js';
 import { Conversation } from './conversation.js';
 import { openDocuments, shortList, tray } from './documents.js';
-import { $, button, icon, keepFocus, newId } from './dom.js';
+import { $, button, icon, newId, update } from './dom.js';
 import { bindDrawer } from './drawer.js';
 import { bindDrop } from './drop.js';
 import { emptyState } from './empty.js';
@@ -59,7 +59,7 @@ class Workspace {
     $('#new-chat').addEventListener('click', () => this.go(state.app, null));
     $('#apps').addEventListener('change', ({ target }) => this.go(target.value, null));
     bindDrop((files) => this.add(files));
-    route.follow(({ app, chat }) => state.user && this.openApp(app, chat));
+    route.follow((where) => state.user && this.follow(where));
   }
 
   /** Open what the address names, or what was open last. */
@@ -78,6 +78,12 @@ class Workspace {
   go(app, chat) {
     route.write({ app, chat });
     this.drawer.close();
+    return this.openApp(app, chat);
+  }
+
+  /** Go where the person went with the browser's own buttons or with a link; a dialog belongs to where they were. */
+  follow({ app, chat }) {
+    for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
     return this.openApp(app, chat);
   }
 
@@ -106,8 +112,8 @@ class Workspace {
   }
 
   showDocuments() {
-    keepFocus($('#documents'), () => $('#documents').replaceChildren(...shortList(this.library, () => this.openDocuments())));
-    keepFocus($('#tray'), () => $('#tray').replaceChildren(...tray(this.library)));
+    update($('#documents'), shortList(this.library, () => this.openDocuments()));
+    update($('#tray'), tray(this.library));
     this.view.refreshEmpty();
   }
 

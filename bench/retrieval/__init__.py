@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from service.backends.interfaces import Embedder, Entry, Search, VectorIndex
@@ -60,7 +60,14 @@ class Report:
     kinds: dict[str, dict[str, Figures]]
 
 
-def run() -> Report:
+def run() -> dict[str, object]:
+    """Measure, print the figures and return them."""
+    report = measure()
+    print("\n".join(lines(report)))
+    return asdict(report)
+
+
+def measure() -> Report:
     """Read, chunk, embed and index the corpus as an upload is, and ask all questions in each of the three ways."""
     with tempfile.TemporaryDirectory(prefix="brainstem-bench-") as folder:
         settings = Settings(data_dir=Path(folder))
@@ -69,7 +76,7 @@ def run() -> Report:
         passages = fill(index, embedder)
         questions = read_questions()
         check(questions, passages)
-        ranks = {way: [] for way in WAYS}  # type: dict[str, list[int | None]]
+        ranks: dict[str, list[int | None]] = {way: [] for way in WAYS}
         for question, vector in zip(questions, embedder.embed([q.text for q in questions]).vectors, strict=True):
             searches = (
                 Search("", vector, embedder.name, DEPTH),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.retrieval import lines, run
+from bench.retrieval import run
 
-for line in lines(run()):
-    print(line)
+if __name__ == "__main__":
+    run()

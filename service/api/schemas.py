@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-
-from service.models import JSON
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -156,7 +155,7 @@ class SearchAnswer(Answer, frozen=True):
 
 class DataAnswer(Answer, frozen=True):
     id: str
-    data: dict[str, JSON]
+    data: Mapping[str, Any]
     updated: str
 
 

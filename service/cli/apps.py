@@ -13,6 +13,7 @@ import click
 from service.cli.opening import read_settings
 from service.cli.options import WORDS, json_option
 from service.cli.output import print_json, print_table, safe, sentence
+from service.cli.port import address
 from service.errors import BrainstemError, ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ TITLE_CHARS = 100
 
 @click.group()
 def apps() -> None:
-    """Make, list and check apps: one folder each, with its own data, limits and rules."""
+    """Make, list and check apps.
+
+    An app is a folder, with its own data, limits and rules.
+    """
 
 
 @apps.command("new")
@@ -39,7 +43,7 @@ def new(name: str, title: str | None, as_json: bool) -> None:
     settings = read_settings()
     title = safe(title or name.replace("-", " ").capitalize()).replace("\n", " ").strip()
     folder = make_app(settings.apps_dir, name, title)
-    url = f"http://{settings.host}:{settings.port}"
+    url = address(settings.host, settings.port)
     if as_json:
         print_json({"id": name, "name": title, "folder": str(folder), "url": f"{url}/#/{name}"})
         return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.opening import Opened, open_app, read_settings
-from service.cli.options import WORDS, app_argument, json_option, user_option
+from service.cli.options import INTERRUPTED, WORDS, app_argument, json_option, user_option
 from service.cli.output import place, print_json, safe, sentence, shaped
 from service.errors import BadRequest, BrainstemError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CHAT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CITED = re.compile(r"\[(\d{1,3})\]")
 TICK_SECONDS = 0.1
-INTERRUPTED = 130
 ENDS = {
     "length": "The answer was cut at the app's `model.max_output_tokens`.",
     "content_filter": "The model's provider withheld the rest of the answer.",
@@ -143,9 +142,9 @@ def cited(reply: str, passages: tuple[Passage, ...]) -> list[tuple[int, Passage]
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat, or begin it.  [default: a new one]")
 @json_option
 def chat(app: str, message: str | None, user: str, chat_id: str | None, as_json: bool) -> None:
-    """Ask APP and watch it answer, with the passages that it cites.
+    """Ask an app and watch it answer.
 
-    Without MESSAGE it asks for one after the other; Ctrl-C stops an answer, Ctrl-D ends. Each line of a pipe is a
+    The passages that it cites come after the answer. Without MESSAGE it asks for one after the other; Ctrl-C stops an answer, Ctrl-D ends. Each line of a pipe is a
     message; with `-` as MESSAGE the whole pipe is one. With --json, each answer is a line of JSON.
     """
     if chat_id is not None and not CHAT_ID.fullmatch(chat_id):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import platform
-import socket
 import sys
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Literal
 
 from service.cli.apps import check_apps
-from service.cli.opening import Opened, open_rooms, read_settings
+from service.cli.opening import Opened, check_data, open_rooms, read_settings
 from service.cli.output import count, sentence
+from service.cli.port import address, listen
 from service.errors import BrainstemError
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's: `hint` is a matter of choice, `broken` keeps something from working."""
+    """One line of the doctor's: `hint` is a matter of choice, `broken` keeps something from working; `next` is what to do then."""
 
     state: Literal["ok", "hint", "broken"]
     what: str
     text: str
+    next: str = ""
 
 
 def examine(user: str) -> list[Finding]:
@@ -40,7 +41,7 @@ def examine(user: str) -> list[Finding]:
         settings = read_settings()
     except BrainstemError as error:
         return [*findings, Finding("broken", "settings", sentence(error))]
-    findings += [*data(settings), *apps(settings), page(settings), port(settings)]
+    findings += [data(settings), *apps(settings), page(settings), port(settings)]
     try:
         services = open_rooms(settings)
     except BrainstemError as error:
@@ -58,20 +59,12 @@ def python() -> Finding:
     return Finding("ok", "Python", version)
 
 
-def data(settings: Settings) -> Iterator[Finding]:
-    """Whether the data folder can be written; one that is not there yet is made by the first command that needs it."""
-    folder = settings.data_dir
+def data(settings: Settings) -> Finding:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = folder / ".doctor"
-        probe.touch()
-        probe.unlink()
-    except OSError as exc:
-        yield Finding(
-            "broken", "data", f"{folder} cannot be written: {exc.strerror}. Set DATA_DIR to a folder of yours."
-        )
-    else:
-        yield Finding("ok", "data", str(folder.resolve()))
+        check_data(settings)
+    except BrainstemError as error:
+        return Finding("broken", "data", sentence(error))
+    return Finding("ok", "data", str(settings.data_dir.resolve()))
 
 
 def apps(settings: Settings) -> Iterator[Finding]:
@@ -85,7 +78,7 @@ def apps(settings: Settings) -> Iterator[Finding]:
     if good:
         yield Finding("ok", "apps", ", ".join(good))
     elif not results:
-        yield Finding("hint", "apps", "There is none yet. Make one: brainstem apps new NAME")
+        yield Finding("hint", "apps", "There is none yet.", "brainstem apps new NAME")
 
 
 def page(settings: Settings) -> Finding:
@@ -98,18 +91,28 @@ def page(settings: Settings) -> Finding:
 
 def port(settings: Settings) -> Finding:
     """Whether the port is free, or Brainstem itself is there."""
-    url = f"http://{settings.host}:{settings.port}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    url = address(settings.host, settings.port)
+    if version := running(settings):
+        return Finding("ok", "port", f"Brainstem {version} is running at {url}.", f"open {url}")
     try:
-        socket.create_server((settings.host, settings.port), family=family).close()
-        return Finding("ok", "port", f"{settings.port} is free.")
-    except (OSError, OverflowError):
-        pass
+        listen(settings.host, settings.port, patience=0).close()
+    except BrainstemError as error:
+        return Finding("hint", "port", sentence(error), "brainstem serve --port 8081")
+    return Finding("ok", "port", f"{settings.port} is free.", "brainstem serve")
+
+
+def running(settings: Settings) -> str | None:
+    """The version of the Brainstem that answers on the port, if one does."""
+    connection = HTTPConnection(settings.host, settings.port, timeout=LOOK_SECONDS)
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=LOOK_SECONDS) as answer:  # noqa: S310  # http, on this machine
-            return Finding("ok", "port", f"Brainstem {json.load(answer)['version']} is running at {url}.")
-    except (OSError, ValueError, KeyError, TypeError):
-        return Finding("hint", "port", f"{settings.port} cannot be had. Take another: brainstem serve --port 8081")
+        connection.request("GET", "/health")
+        health = json.load(connection.getresponse())
+    except (OSError, HTTPException, ValueError, OverflowError):
+        return None
+    finally:
+        connection.close()
+    version = health.get("version") if isinstance(health, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def backends(services: Services) -> Iterator[Finding]:

@@ -18,9 +18,9 @@ CREDENTIALS = re.compile(r"//[^/@\s]+@")
 @click.command()
 @json_option
 def config(as_json: bool) -> None:
-    """Show each setting, its value, where it comes from and what it says; secrets are masked.
+    """Show the settings and where each comes from.
 
-    A setting is the environment variable of its name. What the environment leaves out is read from `.env` in the
+    Secrets are masked. A setting is the environment variable of its name. What the environment leaves out is read from `.env` in the
     working folder, then has its default.
     """
     rows = [

@@ -14,7 +14,10 @@ MARKS = {"ok": ("ok", "green"), "hint": ("hint", "yellow"), "broken": ("BROKEN",
 @user_option
 @json_option
 def doctor(user: str, as_json: bool) -> None:
-    """Check what is set up, what is missing and what to type next; ends with 1 if something is broken."""
+    """Check the set-up and say what to type next.
+
+    Ends with 1 if something is broken, with 0 if there are only hints.
+    """
     from service.cli.checks import examine
 
     findings = examine(user)
@@ -26,6 +29,7 @@ def doctor(user: str, as_json: bool) -> None:
         for finding in findings:
             mark, colour = MARKS[finding.state]
             click.echo(f"{click.style(f'{mark:6}', fg=colour)}  {finding.what:{width}}  {one_line(finding.text)}")
-        click.echo("\nMend what is BROKEN, then run `brainstem doctor` again." if broken else "\nNext: brainstem serve")
+        steps = [finding.next for finding in findings if finding.next]
+        click.echo("\nMend what is BROKEN, then run `brainstem doctor` again." if broken else f"\nNext: {steps[0]}")
     if broken:
         raise click.exceptions.Exit(1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.opening import Opened, open_app, read_settings
-from service.cli.options import WORDS, app_argument, json_option, shared_option, user_option
+from service.cli.options import INTERRUPTED, WORDS, app_argument, json_option, shared_option, user_option
 from service.cli.output import count, one_line, print_json, print_table, safe, shaped, size
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHORTEST_ID = 6
 
 @click.group()
 def documents() -> None:
-    """Add, list and remove the documents that an app answers from."""
+    """Add, list and remove documents."""
 
 
 @documents.command("add")
@@ -52,7 +52,13 @@ def add(app: str, paths: tuple[str, ...], user: str, shared: bool, as_json: bool
     files = list(find(paths, [extension for kind in FORMATS for extension in kind.extensions]))
     live = sys.stdout.isatty() and not as_json
     with Bars() if live else nullcontext(Silent() if as_json else Lines()) as watcher:
-        outcomes = add_files(opened, files, watcher)
+        try:
+            outcomes = add_files(opened, files, watcher)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nStopped. The same command goes on from here: what is there already is not read again.", err=True
+            )
+            raise click.exceptions.Exit(INTERRUPTED) from None
     if as_json:
         print_json([described(outcome) for outcome in outcomes])
     failed = sum(outcome.error is not None for outcome in outcomes)

@@ -38,6 +38,18 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
     return settings
 
 
+def check_data(settings: Settings) -> None:
+    """Make the data folder if it is not there, and raise `ConfigError` if nothing can be written in it."""
+    folder = settings.data_dir
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"{folder} cannot be written: {exc.strerror}. Set DATA_DIR to a folder of yours.") from exc
+
+
 def open_rooms(settings: Settings | None = None) -> Services:
     """Assemble the rooms; raises `ConfigError`. Commands speak for themselves, so nothing is logged unless LOG_LEVEL is set."""
     from service import logging as log

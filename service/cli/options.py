@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 USER = "local"
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C has ended, as shells have it."""
 
 
 class Words(click.ParamType[str]):

@@ -22,7 +22,7 @@ def line(outcome: Outcome) -> str:
     if outcome.error is not None or outcome.document is None:
         return f"{name}: {one_line(outcome.error or 'failed')}"
     what = count(outcome.document.chunks, "passage")
-    return f"{name}: there already, {what}" if outcome.known else f"{name}: {what}"
+    return f"{name}: {'there already' if outcome.known else 'added'}, {what}"
 
 
 class Silent:

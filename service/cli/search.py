@@ -21,7 +21,7 @@ from service.errors import Unprocessable
 @shared_option
 @json_option
 def search(app: str, query: str, limit: int, user: str, shared: bool, as_json: bool) -> None:
-    """Find the passages of APP's documents that answer QUERY best."""
+    """Find passages in an app's documents."""
     from service.api.schemas import PassageAnswer, SearchAnswer
 
     if not query.strip():

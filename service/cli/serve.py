@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from service import __version__
-from service.cli.opening import open_rooms, read_settings
+from service.cli.opening import check_data, open_rooms, read_settings
 from service.cli.options import USER, json_option
 from service.cli.output import print_json
+from service.cli.port import address, listen
 
 if TYPE_CHECKING:
     from service.services import Services
@@ -22,7 +23,7 @@ STAND_IN = """the offline stand-in: it quotes your documents, but is no language
 @click.option("--host", envvar="HOST", show_envvar=True, help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=int,
     envvar="PORT",
     show_envvar=True,
     help="Port to listen on; 0 takes a free one.  [default: 8080]",
@@ -31,20 +32,21 @@ STAND_IN = """the offline stand-in: it quotes your documents, but is no language
 def serve(host: str | None, port: int | None, as_json: bool) -> None:
     """Run the server, with its page, until Ctrl-C."""
     from service import logging as log
-    from service.cli import server
+    from service.cli.server import run
 
     settings = read_settings(host=host, port=port)
     services = open_rooms(settings)
     apps = [app.id for app in services.apps.check()]
-    listener = server.listen(settings.host, settings.port)
-    url = server.address(listener)
+    check_data(settings)
+    listener = listen(settings.host, settings.port)
+    url = address(*listener.getsockname()[:2])
     if as_json:
         model = services.backends.model.name
         print_json({"url": url, "model": model, "dataDir": str(settings.data_dir), "apps": apps}, indent=0)
     else:
         click.echo(banner(services, url, apps))
     log.configure(settings.log_level)
-    server.run(settings, listener)
+    run(settings, listener)
 
 
 def banner(services: Services, url: str, apps: list[str]) -> str:

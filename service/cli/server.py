@@ -24,7 +24,7 @@ from service import logging as log
 from service.app import create_app
 from service.cli.output import sentence
 from service.config import Settings
-from service.errors import BrainstemError, ConfigError
+from service.errors import BrainstemError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -39,38 +39,6 @@ STREAM_SECONDS = 4.0
 
 QUICK_SECONDS = 2
 KEEPALIVE_SECONDS = 75
-BUSY_SECONDS = 2.0
-"""A worker whose arbiter was killed holds the port for up to a second more."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the port; raises `ConfigError` that says why it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            return socket.create_server((host, port), family=family, backlog=1024)
-        except OverflowError:
-            raise ConfigError(f"PORT={port}: a port is a number from 0 to 65535.") from None
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise ConfigError(refusal(exc, host, port)) from exc
-        time.sleep(0.1)
-
-
-def refusal(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        other = port + 1 if port < 65535 else 8080
-        return f"Port {port} is in use, perhaps by another Brainstem. Stop that, or take another: brainstem serve --port {other}."
-    if error.errno == errno.EACCES:
-        return f"Port {port} is reserved for the system. Take one above 1023: brainstem serve --port 8080."
-    return f"This machine cannot listen on {host}, port {port}: {error.strerror}. Set HOST=127.0.0.1."
-
-
-def address(listener: socket.socket) -> str:
-    """The URL of a listening socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
@@ -105,7 +73,8 @@ class Cuttable:
         for piece in self._body:
             yield piece
             if time.monotonic() >= self._application.cut_at:
-                return
+                # As if the client had left, which also closes the connection; an end that looks whole would be a lie.
+                raise BrokenPipeError(errno.EPIPE, "The server is stopping.")
 
     def close(self) -> None:
         if hasattr(self._body, "close"):

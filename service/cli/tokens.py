@@ -36,7 +36,10 @@ def tokens() -> None:
 )
 @json_option
 def mint(user: str, apps: tuple[str, ...], claims: tuple[str, ...], as_json: bool) -> None:
-    """Print a local ID token, good for an hour: curl -H "Authorization: Bearer $(brainstem tokens mint)" …"""
+    """Print a local ID token, good for an hour.
+
+    curl -H "Authorization: Bearer $(brainstem tokens mint)" http://127.0.0.1:8080/v1/apps
+    """
     from service.api.schemas import TokenAnswer
     from service.backends.local.tokens import LocalTokens
 

@@ -17,7 +17,7 @@ HEADERS = ("DAY", "KIND", "MODEL", "CALLS", "INPUT TOKENS", "OUTPUT TOKENS")
 @user_option
 @json_option
 def usage(app: str, days: int, user: str, as_json: bool) -> None:
-    """Show the model calls and tokens of APP's user by day, kind and model."""
+    """Show a user's model calls and tokens."""
     from service.api.schemas import UsageAnswer, UsageRowAnswer
 
     opened = open_app(app, user)

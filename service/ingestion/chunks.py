@@ -14,8 +14,8 @@ from service.ingestion.pieces import LINES, PROSE, cut, sentences
 from service.models import Chunk
 from service.tokenizer import count_tokens
 
-# Cutting through a word may cost this many tokens more than both parts have when counted apart.
-SEAM = 2
+# A word may have this many tokens more than its two parts when they are counted apart.
+SEAM = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +87,19 @@ class Packer:
             yield pieces, repeated
 
     def cut(self, section: Iterable[Block]) -> Iterator[Piece]:
-        before: Block | None = None
+        last: Block | None = None
         for block in section:
-            glue = "\n" if before and block.kind == before.kind and block.kind in ("row", "item") else "\n\n"
-            before, line = block, block.line
+            glue = "\n" if last and block.kind == last.kind and block.kind in ("row", "item") else "\n\n"
             ends = PROSE if block.kind in ("paragraph", "heading", "item") else LINES
-            room = self.maximum if count_tokens(block.text) <= self.maximum else self.maximum - SEAM
-            for n, (separator, text) in enumerate(cut(block.text, max(1, room), ends)):
+            line, before = block.line, ""
+            for separator, text in cut(block.text, self.maximum, ends):
                 line = below(line, separator)
-                if n:
-                    glue = "\n" if "\n" in separator else separator and " "
-                yield Piece(text, count_tokens(text) + (0 if glue else SEAM), glue, block, line)
-                line = below(line, text)
+                if before:
+                    glue = "\n" if "\n" in separator else " " if separator else ""
+                seam = SEAM if not glue and before[-1].isalnum() and text[0].isalnum() else 0
+                yield Piece(text, count_tokens(text) + seam, glue, block, line)
+                line, before = below(line, text), text
+            last = block
 
     def is_full(self, pieces: Sequence[Piece], following: Piece) -> bool:
         size = sum(piece.tokens for piece in pieces)

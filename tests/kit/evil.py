@@ -272,7 +272,6 @@ def evil_pdfs() -> Iterator[Evil]:
         "brackets in brackets", "a.pdf", lambda: pdf_of(b"BT " + b"[" * 50_000 + b"(a)] TJ ET"), "nested too deeply"
     )
     yield Evil("operations without end", "a.pdf", lambda: pdf_of(flood), "too long")
-    yield Evil("forms in forms", "a.pdf", pdf_forms_of_forms, "too long")
 
 
 def evil_words() -> Iterator[Evil]:

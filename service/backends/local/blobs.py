@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import os
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
 from typing import BinaryIO
+
+import msgspec
 
 from service.backends.interfaces import Blob, Secrets
 from service.backends.local import paths
@@ -28,6 +30,16 @@ MAX_NAME_BYTES = 1024
 
 STALE_SECONDS = 3600
 """Age of a draft whose writer must have been killed, for no upload takes that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a signed URL allows, until `expires` in seconds since 1970."""
+
+    scope: Scope
+    name: str
+    filename: str
+    expires: float
 
 
 class FileBlobs:
@@ -65,18 +77,21 @@ class FileBlobs:
 
     def sign(self, scope: Scope, name: str, *, seconds: int, filename: str) -> str:
         self.open(scope, name).close()
-        fields = [scope.app, scope.user, name, filename, time.time() + seconds]
-        return f"/local/blobs/{seal(self._key(), json.dumps(fields))}"
+        try:
+            grant = msgspec.json.encode(Grant(scope, name, filename, time.time() + seconds))
+        except UnicodeEncodeError as exc:
+            raise BadRequest("A file name must be text that UTF-8 can hold.") from exc
+        return f"/local/blobs/{seal(self._key(), grant)}"
 
     def resolve(self, token: str) -> tuple[BinaryIO, str]:
         """Return the file that a signed URL's token stands for, and the name to save it under; raises `NotFound`."""
-        text = unseal(self._key(), token)
-        if text is None:
+        content = unseal(self._key(), token)
+        if content is None:
             raise NotFound
-        app, user, name, filename, expires = json.loads(text)
-        if time.time() >= expires:
+        grant = msgspec.json.decode(content, type=Grant)
+        if time.time() >= grant.expires:
             raise NotFound
-        return self.open(Scope(app, user), name), filename
+        return self.open(grant.scope, grant.name), grant.filename
 
     def delete(self, scope: Scope, name: str) -> None:
         with available(STORE):
@@ -134,17 +149,17 @@ def sweep(drafts: Path) -> None:
                 draft.unlink()
 
 
-def seal(secret: bytes, text: str) -> str:
-    body = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+def seal(secret: bytes, content: bytes) -> str:
+    body = base64.urlsafe_b64encode(content).decode().rstrip("=")
     return f"{body}.{seal_of(secret, body)}"
 
 
-def unseal(secret: bytes, token: str) -> str | None:
-    """Return the sealed text, or `None` if a single character of the token was changed."""
+def unseal(secret: bytes, token: str) -> bytes | None:
+    """Return what was sealed, or `None` if a single character of the token was changed."""
     body, _, mac = token.partition(".")
     if not hmac.compare_digest(mac.encode(errors="replace"), seal_of(secret, body).encode()):
         return None
-    return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
+    return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
 
 
 def seal_of(secret: bytes, body: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from service.backends.local.blas import use_calling_thread_only
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -35,6 +37,7 @@ class Matrix:
         """Make a matrix of (passage id, vector as stored) pairs."""
         import numpy as np
 
+        use_calling_thread_only()
         ids = np.array([rowid for rowid, _ in rows], np.int64)
         stored = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
         return cls(ids, stored.astype(np.float32, copy=False).reshape(-1, dimensions), removed, last)

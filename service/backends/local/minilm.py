@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,13 +20,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from service.backends.local.blas import use_calling_thread_only
+
 Array: TypeAlias = npt.NDArray[np.float32]
 
 LAYERS, HEADS, WIDTH = 6, 12, 384
 HEAD_WIDTH = WIDTH // HEADS
 EPSILON = np.float32(1e-12)
 BLOCK_TOKENS = 512
-"""Tokens computed at once: enough for BLAS to be at its best, few enough to stay within some megabytes."""
+"""Tokens that one thread computes at once: enough for BLAS to be at its best, few enough to stay within some megabytes."""
 
 GELU_ROWS = 64
 """Rows of the widest layer that fit in a core's cache together with one scratch array."""
@@ -80,14 +84,16 @@ class Model:
     positions: Array
     norm: LayerNorm
     layers: tuple[Layer, ...]
+    threads: ThreadPoolExecutor
 
     def encode(self, texts: Sequence[Sequence[int]]) -> Array:
         """Return one unit vector per list of token ids, in their order; no list is empty."""
-        vectors = np.empty((len(texts), WIDTH), np.float32)
-        done = 0
-        for block in blocks(texts):
-            vectors[done : done + len(block)] = self.encode_block(block)
-            done += len(block)
+        parts = list(blocks(texts))
+        if len(parts) > 1:
+            means = list(self.threads.map(self.encode_block, parts))
+        else:
+            means = [self.encode_block(part) for part in parts]
+        vectors = np.concatenate([np.empty((0, WIDTH), np.float32), *means])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
@@ -155,6 +161,7 @@ def gelu(x: Array) -> Array:
 
 def load(path: Path) -> Model:
     """Read the weights; the file stays mapped, so that words which never occur take no memory."""
+    use_calling_thread_only()
     tensors = read_tensors(path)
 
     def norm(name: str) -> LayerNorm:
@@ -185,6 +192,7 @@ def load(path: Path) -> Model:
         + tensors["embeddings.token_type_embeddings.weight"][0],
         norm=norm("embeddings"),
         layers=tuple(layer(f"encoder.layer.{i}") for i in range(LAYERS)),
+        threads=ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="embed"),
     )
 
 

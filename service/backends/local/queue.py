@@ -8,7 +8,6 @@ server (Redis, PostgreSQL) that a laptop does not have.
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
@@ -17,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_hex
 
+import msgspec
+
 from service.backends.interfaces import JobAddress, Secrets
 from service.backends.local import paths
 from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import Unavailable
 from service.logging import Field, event
-from service.models import Scope
 
 ATTEMPTS = 5
 POLL_SECONDS = 0.4
@@ -207,9 +207,8 @@ class LocalQueue:
 
 def pack(address: JobAddress) -> str:
     paths.locate(address.scope, ("jobs", address.id))  # refuses what no store could hold
-    return json.dumps([address.scope.app, address.scope.user, address.id])
+    return msgspec.json.encode(address).decode()
 
 
 def unpack(text: str) -> JobAddress:
-    app, user, job = json.loads(text)
-    return JobAddress(Scope(app, user), job)
+    return msgspec.json.decode(text, type=JobAddress)

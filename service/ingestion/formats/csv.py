@@ -21,17 +21,17 @@ def read(file: BinaryIO) -> Iterator[Block]:
     text = clean(decode(file.read()))
     csv.field_size_limit(LONGEST_CELL)
     table = rows(text, delimiter(text[:SAMPLE]))
-    line, first = next(table, (1, []))
+    start, first = next(table, (1, []))
     header = names(first)
-    waiting = Block(row(first, header if header != first else ()), line=line, kind="row")
     # A header is told with every row; it is a row itself only if it holds values, or if nothing follows.
-    if header != first:
-        yield waiting
+    is_row = header != first
+    if is_row:
+        yield Block(row(first, header), line=start, kind="row")
     for line, cells in table:
-        waiting = Block("")
+        is_row = True
         yield Block(row(cells, header), line=line, kind="row")
-    if header == first and waiting.text:
-        yield waiting
+    if first and not is_row:
+        yield Block(row(first), line=start, kind="row")
 
 
 def rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -42,8 +42,9 @@ def rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             if len(cells) > MOST_COLUMNS:
                 raise DocumentRejected(f"This table has more than {MOST_COLUMNS:,} columns.")
-            if any(cells):
-                yield line, [one_line(cell) for cell in cells]
+            cleaned = [one_line(cell) for cell in cells]
+            if any(cleaned):
+                yield line, cleaned
             line = reader.line_num + 1
     except csv.Error:
         problem = f"This table has a cell of more than {LONGEST_CELL:,} characters"

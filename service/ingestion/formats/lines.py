@@ -10,6 +10,7 @@ NUMBER = re.compile(r"\d{1,9}")
 ROMAN = re.compile(r"[ivxlc]+", re.IGNORECASE)
 LONGEST_FURNITURE = 100
 FEWEST_LINES = 5
+LONGEST_WORD = 60
 
 BULLET = re.compile(r"[•◦▪‣●○■–—*-]\s")
 NUMBERED = re.compile(r"\(?(?:\d{1,3}|[a-zA-Z])[.)]\s")
@@ -18,7 +19,6 @@ LEADER = re.compile(r"\s*(?:\.\s?){4,}\s*")
 BROKEN = re.compile(r"(\w+)-$")
 FIRST_WORD = re.compile(r"\w+")
 WORD = re.compile(r"\w+(?:-\w+)*")
-
 
 Edges = dict[int, str]
 """The lines at a page's edges, by their place: 0 and 1 from the top, -1 and -2 from the bottom."""
@@ -104,11 +104,13 @@ def is_item(line: str) -> bool:
 
 def joined(text: str, line: str, space: str, words: set[str]) -> str:
     """Append a line to a text, mending a word that is broken between them."""
-    broken, rest = BROKEN.search(text), FIRST_WORD.match(line)
+    end = text[-LONGEST_WORD:]
+    broken, rest = BROKEN.search(end) if end.endswith("-") else None, FIRST_WORD.match(line)
     if broken and rest:
         hyphenated = f"{broken[1]}-{rest[0]}".casefold() in words
         whole = (broken[1] + rest[0]).casefold() in words
         keep = (hyphenated and not whole) or not rest[0][0].islower()
         return (text if keep else text[:-1]) + line
     # A path or address goes on without a space.
-    return text + line if re.search(r"\S/$", text) and rest else text + space + line
+    goes_on = rest is not None and end.endswith("/") and not end.endswith((" /", "\n/"))
+    return text + line if goes_on else text + space + line

@@ -13,7 +13,7 @@ from service.ingestion.characters import clean, decode, one_line
 from service.ingestion.formats import html
 
 DEEPEST = 60
-FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+FRONT_MATTER = re.compile(r"---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
 def read(file: BinaryIO) -> list[Block]:

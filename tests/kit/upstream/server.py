@@ -127,9 +127,9 @@ class Upstream:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopping.wait()
-        server.close()
-        # A connection that was accepted a moment ago, or whose handshake failed, is known to the loop alone.
+        # A connection that is being accepted, or whose handshake failed, is known to the loop alone: let it come or go.
         await asyncio.sleep(0.05 if self.tls else 0.01)
+        server.close()
         still_open = list(self._open)
         for connection in still_open:
             connection.transport.abort()
