@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,8 @@ from service.cli import main
 from service.config import Settings
 from service.services import assemble
 from tests.kit.server import ROOT
-from tests.kit.upstream import Gate, Hang, Reset, Upstream, faults
+from tests.kit.terminal import Terminal, environment
+from tests.kit.upstream import Gate, Hang, Reset, Response, Upstream, faults
 
 FACT = "# Kettle\n\nThe kettle of the moon base boils water at sixty-one degrees.\n"
 HEAVY = [
@@ -41,47 +40,6 @@ HEAVY = [
     "service.services",
     "service.api.schemas",
 ]
-
-
-@dataclass
-class Terminal:
-    """Runs commands in this process, with the settings of a test in the environment."""
-
-    folder: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def run(self, *args: str, stdin: str | None = None, **environ: str) -> Result:
-        result = CliRunner().invoke(main, args, input=stdin, env={**self.environ, **environ})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    def json(self, *args: str) -> Any:
-        result = self.run(*args, "--json")
-        assert result.exit_code == 0, result.stderr
-        return json.loads(result.stdout)
-
-    def write(self, name: str, content: str | bytes) -> str:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command as a process of its own."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        return subprocess.Popen(
-            [sys.executable, "-m", "service", *args],
-            cwd=ROOT,
-            env={**kept, **self.environ},
-            text=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-        )
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    names = ("data_dir", "apps_dir", "openai_base_url", "openai_api_key", "ingest_workers")
-    return {name.upper(): str(getattr(settings, name)) for name in names} | {"WEB_DIR": str(ROOT / "web")}
 
 
 @pytest.fixture
@@ -333,17 +291,22 @@ def test_documents_are_removed_by_title_pattern_id_or_file(terminal: Terminal) -
     assert terminal.json("documents", "remove", "alpha", "d.md") == {"removed": [ids["d.md"]], "missing": []}
 
 
-def test_an_interrupted_add_goes_on_where_it_was(terminal: Terminal, upstream: Upstream) -> None:
-    terminal.write("kettle.md", FACT)
-    upstream.script(replace(faults.status(200), steps=[Hang()]), on="embeddings")
-    process = terminal.start("documents", "add", "alpha", str(terminal.folder / "kettle.md"))
-    upstream.until(lambda: bool(upstream.asked("embeddings")), seconds=20)
+def test_an_interrupted_add_keeps_what_is_done_and_leaves_the_rest_to_be_gone_on_with(
+    terminal: Terminal, upstream: Upstream
+) -> None:
+    done = terminal.write("kettle.md", FACT)
+    assert terminal.run("documents", "add", "alpha", done).exit_code == 0
+    slow = terminal.write("slow.md", "# Slow\n\nThis one takes its time.")
+    upstream.script(Response([Hang()]), on="embeddings")
+    process = terminal.start("documents", "add", "alpha", done, slow)
+    upstream.until(lambda: len(upstream.asked("embeddings")) == 2, seconds=20)
     process.send_signal(2)
-    _, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert output == f"{done}: there already, 1 passage\n"
     assert "The same command goes on from here" in errors
-    result = terminal.run("documents", "add", "alpha", "kettle.md")
-    assert result.stdout == "kettle.md: added, 1 passage\n"
+    states = {d["title"]: d["status"] for d in terminal.json("documents", "list", "alpha")["documents"]}
+    assert states == {"kettle.md": "COMPLETED", "slow.md": "PROCESSING"}
 
 
 # chat, search, usage

@@ -105,10 +105,10 @@ export class TurnView {
     return h('button', { type: 'button', class: 'citation', 'aria-label': label, title: label, on: { click: open } }, String(number));
   }
 
-  /** The numbers of the passages that the reply cites, in the order of their first mention. */
+  /** The numbers of the passages that the reply cites. */
   #numbers() {
     const numbers = [...this.turn.reply.matchAll(MENTIONS)].flatMap(([, list]) => list.split(/\s*[,;]\s*/).map(Number));
-    return [...new Set(numbers)].filter((number) => this.turn.citations[number - 1]);
+    return [...new Set(numbers)].filter((number) => this.turn.citations[number - 1]).sort((a, b) => a - b);
   }
 
   #actions() {

@@ -16,13 +16,13 @@ PAUSE_SECONDS = 0.1
 
 def listen(host: str, port: int, *, patience: float = BUSY_SECONDS) -> socket.socket:
     """Listen, after at most `patience` seconds if the port is still in use; raises `ConfigError`."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"PORT={port}: a port is a number from 0 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = time.monotonic() + patience
     while True:
         try:
             return socket.create_server((host, port), family=family, backlog=1024)
-        except OverflowError:
-            raise ConfigError(f"PORT={port}: a port is a number from 0 to 65535.") from None
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
                 raise ConfigError(refusal(exc, host, port)) from exc

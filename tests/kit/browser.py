@@ -6,7 +6,7 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -121,3 +121,7 @@ class Visitor:
         turn = self.ask(text)
         expect(turn).to_have_attribute("data-status", "COMPLETED", timeout=20_000)
         return turn
+
+
+Visit = Callable[..., Visitor]
+"""What makes visitors: `visit(server, **options of a browser context)`."""

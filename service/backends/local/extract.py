@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from service.backends.local.questions import (
-    CAPITAL,
     PIECE,
     WORD,
     asked,
+    capitals,
     names,
     terms,
     wants_definition,
@@ -24,7 +24,7 @@ from service.backends.local.sentences import Unit, units
 from service.models import Passage
 
 MOST_QUOTES = 4
-MOST_UNITS = 2_000
+MOST_CHARACTERS, MOST_UNITS = 20_000, 1_000
 # The best quote holds this share of what is asked for, headings included; the others are this good beside it.
 LEAST_SHARE = 0.4
 LEAST_OF_BEST = 0.55
@@ -53,7 +53,9 @@ class Quote:
 def choose(question: str, passages: Sequence[Passage]) -> list[Quote]:
     """Return one to four quotes, the passage that answers best first, each passage's in their order; none if nothing answers."""
     quotes = [
-        Quote(n, place, unit) for n, passage in enumerate(passages) for place, unit in enumerate(units(passage.text))
+        Quote(n, place, unit)
+        for n, passage in enumerate(passages)
+        for place, unit in enumerate(units(passage.text[:MOST_CHARACTERS]))
     ]
     if wants_whole(question):
         chosen = beginnings(quotes, passages)
@@ -174,6 +176,6 @@ def form(text: str) -> float:
     """What a piece's form makes of its worth: a few words, a title or a line of contents say little, a very long piece too much."""
     words = len(WORD.findall(PIECE.sub(lambda run: " ".join(run[0][::2]), text)))
     value = 0.4 if words < 4 else 0.7 if words < 6 else min(1.0, math.sqrt(45 / words))
-    if LEADERS.search(text) or len(CAPITAL.findall(text)) > 0.6 * words > 1:
+    if LEADERS.search(text) or len(capitals(text)) > 0.6 * words > 1:
         value *= 0.3
     return value

@@ -9,10 +9,9 @@ from itertools import pairwise
 from service.backends.local.sentences import UNSPACED
 
 WORD = re.compile(r"[^\W_]+")
-PIECE = re.compile(f"([{UNSPACED}]+)")
+# Korean has spaces, but glues particles to its words.
+PIECE = re.compile(f"([{UNSPACED}\uac00-\ud7af]+)")
 ENDINGS = re.compile(r"(?<=\w{3})(?:'s|ings?|ers?|ed|es|en|ly|e|(?<!s)s|y|i)$|(?<=\w{2})(?<!s)s$")
-# Words that begin with a capital letter, and numbers.
-CAPITAL = re.compile(r"\b[^\W\d_a-zà-öø-ÿ]\w*|\b\d[\d.]*\b")
 HOW_MUCH = re.compile(
     r"\bhow (?:long|many|much|often|old|big|large|high|far|fast)\b|\bwie (?:viele?|lange?|oft|alt|hoch|groß)\b"
 )
@@ -54,6 +53,11 @@ def terms(text: str) -> list[str]:
     return found
 
 
+def capitals(text: str) -> list[str]:
+    """Return the words that begin with a capital letter, and the numbers."""
+    return [word for word in WORD.findall(text) if word[0].isupper() or word[0].isdigit()]
+
+
 def asked(question: str) -> list[str]:
     """Return the terms that say what a question is about, each once."""
     bare = HOW_MUCH.sub(" ", unicodedata.normalize("NFKC", question).casefold())
@@ -62,7 +66,8 @@ def asked(question: str) -> list[str]:
 
 def names(question: str) -> set[str]:
     """Return the terms that are names, by their capital letters; the first word has one in any case."""
-    return set(terms(" ".join(CAPITAL.findall(question.lstrip("¿¡ \"'“„«")[1:]))))
+    others = WORD.findall(question)[1:]
+    return set(terms(" ".join(capitals(" ".join(others)))))
 
 
 def is_greeting(question: str) -> bool:

@@ -5,34 +5,32 @@ from __future__ import annotations
 import re
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from service.backends.interfaces import Delta, Finish, ModelEvent, ModelRequest, Secrets, Usage
-from service.backends.local.extract import Quote, choose
+from service.backends.local.extract import choose
 from service.backends.local.questions import is_greeting
+from service.backends.local.quoting import quotation, source
 from service.config import Settings
 from service.models import Passage
 
-NOTICE = (
-    "No language model is set up, so this is an extract: sentences copied from your documents, not an answer written for you. "
+SET_UP = (
     "For that, set `OPENAI_API_KEY` – or `OPENAI_BASE_URL` for Ollama, vLLM and the like – in `.env`, then start again."
 )
-INVITATION = (
-    "Add a document – PDF, Word, HTML, Markdown, CSV or plain text – and ask about it: you will get the sentences that answer best, "
-    "each with the place that it comes from.\n\n"
-    "No language model is set up, so I can quote documents, but not write answers. For that, set `OPENAI_API_KEY` – or "
-    "`OPENAI_BASE_URL` for Ollama, vLLM and the like – in `.env`, then start again."
+AN_EXTRACT = (
+    "No language model is set up, so this is an extract: sentences copied from your documents, not an answer written for you. "
+    + SET_UP
 )
+NO_EXTRACT = f"No language model is set up, so I can only quote your documents, not write answers. {SET_UP}"
 WELCOME = "Hello! Ask about your documents, and you will get the sentences that answer best, each with its place."
+INVITATION = (
+    "There is nothing to answer from yet. Add a document – PDF, Word, HTML, Markdown, CSV or plain text – and ask about it: you "
+    "will get the sentences that answer best, each with its place."
+)
 NOTHING = "I found nothing on this in your documents."
-LONGEST_QUOTE, LONGEST_TITLE, LONGEST_LISTING = 600, 80, 15
 
-MARKUP = re.compile(r"[\\`*\[\]<~]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;)|(?<=:)/(?=/)|(?<=\bwww)\.|(?<=\w)@(?=\w)")
-BULLET = re.compile(r"^[-*+•‣▪–◦·] +")
-FIRST = re.compile(r"(?:[-+=#>|]|(?<=\d)[.)])")
-LIKE_A_CITATION = re.compile(r"\[(?=\s*\d)")
+CHARACTERS_PER_TOKEN = 4
 
 
 class StandInModel:
@@ -50,7 +48,7 @@ class StandInModel:
 
 
 class StandInStream:
-    """One answer, word by word."""
+    """One answer, word by word; its usage is estimated."""
 
     def __init__(self, request: ModelRequest, pace: int) -> None:
         self._request = request
@@ -66,7 +64,8 @@ class StandInStream:
                 return
             yield Delta(word)
         yield Finish("stop")
-        yield Usage(sum(len(told.content) for told in self._request.messages) // 4, len(text) // 4)
+        read = sum(len(message.content) for message in self._request.messages)
+        yield Usage(-(-read // CHARACTERS_PER_TOKEN), -(-len(text) // CHARACTERS_PER_TOKEN))
 
     def close(self) -> None:
         self._closed.set()
@@ -75,75 +74,14 @@ class StandInStream:
 def answer(question: str, passages: Sequence[Passage]) -> str:
     """Return the answer in Markdown, in which `[n]` cites passage n, counted from 1."""
     if not passages:
-        return INVITATION
+        return f"{INVITATION}\n\n{NO_EXTRACT}"
     if is_greeting(question):
-        return f"{WELCOME}\n\n{NOTICE}"
+        return f"{WELCOME}\n\n{NO_EXTRACT}"
     quotes = choose(question, passages)
     if not quotes:
-        return f"{NOTHING} The passage that comes nearest is in {source(passages[0])} [1].\n\n{NOTICE}"
+        return f"{NOTHING} The passage that comes nearest is in {source(passages[0])} [1].\n\n{NO_EXTRACT}"
     parts = [
         f"{where}:\n\n{quotation(list(group))}"
         for where, group in groupby(quotes, key=lambda quote: source(passages[quote.passage]))
     ]
-    return "\n\n".join([*parts, NOTICE])
-
-
-def source(passage: Passage) -> str:
-    """Name a document, with the place in it."""
-    place = f", page {passage.page}" if passage.page else f", line {passage.line}" if passage.line else ""
-    below = f" – {escaped(shortened(passage.headings[-1], LONGEST_TITLE))}" if passage.headings else ""
-    return f"**{escaped(shortened(passage.title, LONGEST_TITLE))}**{place}{below}"
-
-
-def quotation(quotes: Sequence[Quote]) -> str:
-    """Quote pieces from one place in one block; sentences that stand side by side there do so here."""
-    lines: list[str] = []
-    before: Quote | None = None
-    for quote in quotes:
-        cited = f"[{quote.passage + 1}]"
-        if quote.unit.kind == "code":
-            lines += ["", *listing(quote.unit.text), "", cited]
-        elif before and runs_on(before, quote):
-            lines[-1] += f" {line(quote.unit.text)} {cited}"
-        else:
-            lines += ["", f"{line(quote.unit.text)} {cited}"]
-        before = quote
-    return "\n".join(f"> {text}".rstrip() for text in lines[1:])
-
-
-def runs_on(before: Quote, quote: Quote) -> bool:
-    sentences = before.unit.kind == quote.unit.kind == "sentence"
-    beside = before.passage == quote.passage and before.place + 1 == quote.place
-    return sentences and beside and before.unit.paragraph == quote.unit.paragraph
-
-
-def listing(text: str) -> list[str]:
-    """Fence a listing with more backticks than it has itself."""
-    lines = [visible(line, keep="\t") for line in text.splitlines()]
-    shown = lines[:LONGEST_LISTING] + ["…"] * (len(lines) > LONGEST_LISTING)
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return [fence, *(line[:200] for line in shown), fence]
-
-
-def line(text: str) -> str:
-    return escaped(shortened(BULLET.sub("• ", text), LONGEST_QUOTE))
-
-
-def shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[:length].rstrip()} …"
-
-
-def visible(text: str, keep: str = "") -> str:
-    """Drop control characters, and those that turn the direction of text around."""
-    return "".join(c for c in text if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
-
-
-def escaped(text: str) -> str:
-    """Keep a document's text from being Markdown, and its bracketed numbers from being read as citations of ours."""
-    text = LIKE_A_CITATION.sub("[\u2060", visible(" ".join(text.split())))
-    text = MARKUP.sub(lambda mark: f"\\{mark[0]}", text)
-    return FIRST.sub(lambda mark: f"\\{mark[0]}", text, count=1) if starts_a_block(text) else text
-
-
-def starts_a_block(text: str) -> bool:
-    return re.match(r"[-+=#>|]|\d{1,9}[.)](?:\s|$)", text) is not None
+    return "\n\n".join([*parts, AN_EXTRACT])
