@@ -47,7 +47,7 @@ OWNERS = {
     "jwt": ["service.backends"],
     "cryptography": ["service.backends"],
     "pypdf": ["service.ingestion"],
-    "docx": ["service.ingestion"],
+    "docx": [],
     "lxml": ["service.ingestion"],
     "markdown_it": ["service.ingestion"],
 }

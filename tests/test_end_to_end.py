@@ -16,6 +16,7 @@ import pytest
 
 from tests.kit.debian import ANSWER_PAGE, ANSWER_SNIPPET, PAGES, QUESTION, debian_pdf
 from tests.kit.files import pdf
+from tests.kit.required import left_out
 from tests.kit.server import ROOT, Server
 
 pytestmark = [pytest.mark.offline_model, pytest.mark.timeout(300)]
@@ -95,7 +96,7 @@ def readme_blocks() -> list[str]:
 
 def test_the_commands_of_the_readme_work_as_they_stand(tmp_path: Path, server: Server) -> None:
     if shutil.which("curl") is None:
-        pytest.skip("needs curl")
+        left_out("curl", "needs curl")
     (tmp_path / "handbook.pdf").write_bytes(pdf(["Parental leave lasts fourteen weeks. It is paid in full."]))
     script = "\n".join(readme_blocks()).replace("8080", str(server.port))
     done = subprocess.run(

@@ -59,6 +59,7 @@ MEANINGS: dict[str, dict[str, type[BrainstemError]]] = {
         "HTTPStatusError": UpstreamProtocol,
         "InvalidURL": UpstreamConfig,
         "CookieConflict": UpstreamProtocol,
+        "SSEError": UpstreamProtocol,
         "StreamError": UpstreamInterrupted,
         "StreamConsumed": UpstreamInterrupted,
         "StreamClosed": UpstreamInterrupted,
@@ -122,19 +123,21 @@ def instance(error: type[Exception]) -> Exception:
     name = error.__name__
     response = httpx2.Response(STATUSES.get(name, 200), text=SECRET, request=httpx2.Request("POST", URL))
     given = {"message": SECRET, "response": response, "request": response.request, "body": {"message": SECRET}}
-    wanted = inspect.signature(error).parameters.values()
-    arguments = {p.name: given[p.name] for p in wanted if p.default is p.empty and p.name in given}
+    arguments = {name: value for name, value in given.items() if name in required(error)}
     if name == "LengthFinishReasonError":
         arguments["completion"] = openai.types.chat.ChatCompletion.model_construct(usage=None)
     if name == "WebSocketConnectionClosedError":
         arguments["unsent_messages"] = [SECRET]
-    made = error(**arguments) if arguments else error(SECRET) if takes_words(error) else error()
-    assert isinstance(made, Exception)
-    return made
+    try:
+        return error(**arguments)
+    except TypeError:
+        return error(SECRET)
 
 
-def takes_words(error: type[Exception]) -> bool:
-    return any(p.kind is p.VAR_POSITIONAL or p.default is p.empty for p in inspect.signature(error).parameters.values())
+def required(error: type[Exception]) -> set[str]:
+    if not inspect.isfunction(error.__init__):
+        return set()
+    return {p.name for p in inspect.signature(error).parameters.values() if p.default is p.empty}
 
 
 def test_the_three_libraries_were_looked_through() -> None:

@@ -1,44 +1,23 @@
-"""The OpenAI-compatible adapters against a scripted server: what they send, and what each way of failing becomes."""
+"""The language model of a compatible endpoint, against a scripted one: what is sent, and what each way of failing becomes."""
 
 from __future__ import annotations
 
-import base64
 import logging
-import ssl
-import subprocess
-import sys
-import threading
 import time
 import traceback
 import tracemalloc
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from service.backends.interfaces import (
     Delta,
-    Embedder,
     Finish,
     LanguageModel,
     Message,
-    ModelEvent,
     ModelRequest,
-    ModelStream,
     Usage,
 )
-from service.backends.local.secrets import EnvironmentSecrets
-from service.backends.openai import OpenAIEmbedder, OpenAIModel
 from service.config import Settings
 from service.errors import (
     BrainstemError,
@@ -51,8 +30,18 @@ from service.errors import (
     UpstreamInterrupted,
     UpstreamProtocol,
 )
+from tests.kit.models import (
+    KEY,
+    PROMPT,
+    REQUEST,
+    Reader,
+    answer,
+    broken,
+    impatient,
+    model_of,
+    text,
+)
 from tests.kit.upstream import (
-    DIMENSIONS,
     Close,
     Gate,
     Hang,
@@ -63,96 +52,17 @@ from tests.kit.upstream import (
     Upstream,
     blackhole,
     faults,
-    text_vector,
 )
-
-KEY = "sk-canary-OWN-KEY-4711"
-PROMPT = "canary-prompt-0815"
-REQUEST = ModelRequest(model="gpt-5-mini", messages=(Message("user", PROMPT),), question=PROMPT)
 
 
 @pytest.fixture
 def settings(upstream: Upstream) -> Settings:
-    return Settings(
-        openai_base_url=upstream.url,
-        openai_api_key=KEY,
-        connect_seconds=0.3,
-        first_byte_seconds=1.5,
-        idle_seconds=0.3,
-    )
-
-
-def model_of(settings: Settings) -> LanguageModel:
-    return OpenAIModel(settings, EnvironmentSecrets(settings))
-
-
-def embedder_of(settings: Settings) -> Embedder:
-    return OpenAIEmbedder(settings, EnvironmentSecrets(settings))
+    return impatient(upstream)
 
 
 @pytest.fixture
 def model(settings: Settings) -> LanguageModel:
     return model_of(settings)
-
-
-@pytest.fixture
-def embedder(settings: Settings) -> Embedder:
-    return embedder_of(settings)
-
-
-def answer(model: LanguageModel, request: ModelRequest = REQUEST) -> list[ModelEvent]:
-    return list(model.stream(request))
-
-
-def text(events: list[ModelEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
-
-
-def broken(model: LanguageModel) -> tuple[str, BrainstemError]:
-    """Return the text that came of an answer, and the error that it ended with."""
-    came: list[ModelEvent] = []
-    try:
-        for event in model.stream(REQUEST):
-            came.append(event)
-    except BrainstemError as error:
-        assert not any(isinstance(event, Finish) for event in came)
-        return text(came), error
-    raise AssertionError("the answer did not break off")
-
-
-def vectors(*items: dict[str, Any]) -> Response:
-    return faults.body({"object": "list", "data": list(items)})
-
-
-def packed(*numbers: float) -> str:
-    return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
-
-
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a server's TLS context for 127.0.0.1, and the file of the certificate that vouches for it: its own."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "scripted")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    crt, pem = folder / "server.crt", folder / "server.pem"
-    crt.write_bytes(signed.public_bytes(Encoding.PEM))
-    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(crt, pem)
-    return context, crt
 
 
 # What is sent
@@ -529,280 +439,3 @@ def test_endless_answers_take_bounded_memory(model: LanguageModel, upstream: Ups
     finally:
         tracemalloc.stop()
     upstream.until(lambda: upstream.connections == 0, seconds=1)
-
-
-# Closing
-
-
-@dataclass
-class Reader:
-    """Reads an answer in a thread of its own, as the service does."""
-
-    stream: ModelStream
-    events: list[ModelEvent] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self) -> None:
-        try:
-            self.events.extend(self.stream)
-        except BaseException as exc:  # noqa: BLE001  # the test looks at it
-            self.errors.append(exc)
-
-    def assert_ends(self, upstream: Upstream) -> None:
-        began = time.monotonic()
-        self.stream.close()
-        assert time.monotonic() - began < 0.2
-        upstream.until(lambda: upstream.connections == 0, seconds=1)
-        self.thread.join(1)
-        assert not self.thread.is_alive()
-        assert not self.errors
-
-
-@pytest.fixture
-def patient(settings: Settings) -> Settings:
-    """Settings with which only `close` ends a call."""
-    return replace(settings, first_byte_seconds=60, idle_seconds=60)
-
-
-@pytest.mark.parametrize(
-    ("fault", "came"),
-    [
-        (faults.hang(), []),
-        (faults.stream(b": wait\n\n", Hang()), []),
-        (faults.pings(0.01), []),
-        (faults.stall("Half", " an"), [Delta("Half"), Delta(" an")]),
-        (faults.stream("Half", Repeat(b" ", 0.01)), [Delta("Half")]),
-    ],
-)
-def test_close_ends_a_blocked_reader_and_its_connection_at_once(
-    patient: Settings, upstream: Upstream, fault: Response, came: list[ModelEvent]
-) -> None:
-    upstream.script(fault)
-    reader = Reader(model_of(patient).stream(REQUEST))
-    upstream.until(lambda: len(upstream.requests) == 1)
-    eventually(lambda: reader.events == came)
-    reader.assert_ends(upstream)
-    assert (reader.events, upstream.disconnects) == (came, 1)
-
-
-def test_close_ends_the_wait_for_another_attempt(patient: Settings, upstream: Upstream) -> None:
-    upstream.always(faults.rate_limited(retry_after=3))
-    stream = model_of(patient).stream(REQUEST)
-    reader = threading.Thread(target=lambda: list(stream))
-    reader.start()
-    upstream.until(lambda: len(upstream.requests) == 1)
-    time.sleep(0.05)
-    stream.close()
-    reader.join(1)
-    assert not reader.is_alive()
-    assert len(upstream.requests) == 1
-
-
-def test_a_stream_that_is_closed_before_it_is_read_makes_no_call(model: LanguageModel, upstream: Upstream) -> None:
-    stream = model.stream(REQUEST)
-    stream.close()
-    assert list(stream) == []
-    assert upstream.requests == []
-
-
-def test_to_close_an_answer_that_was_read_leaves_its_connection_to_others(
-    model: LanguageModel, upstream: Upstream
-) -> None:
-    first = model.stream(REQUEST)
-    list(first)
-    gate = Gate()
-    upstream.enqueue("second", gate, " answer", usage=False)
-    second = Reader(model.stream(REQUEST))
-    assert gate.reached.wait(5)
-    first.close()
-    gate.open()
-    second.thread.join(5)
-    assert second.events == [Delta("second"), Delta(" answer"), Finish("stop")]
-    assert upstream.accepted == 1
-
-
-def test_a_reader_that_stops_in_the_midst_ends_the_call(model: LanguageModel, upstream: Upstream) -> None:
-    upstream.script(faults.stall("Half"))
-    events = model.stream(REQUEST).__iter__()
-    assert next(events) == Delta("Half")
-    del events
-    upstream.until(lambda: upstream.disconnects == 1, seconds=1)
-
-
-def test_close_works_through_tls(patient: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, authority = certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with Upstream(tls=server) as upstream:
-        model = model_of(replace(patient, openai_base_url=upstream.url, connect_seconds=2))
-        upstream.enqueue("Hello", usage=False)
-        assert answer(model) == [Delta("Hello"), Finish("stop")]
-        upstream.script(faults.stall("Half"))
-        reader = Reader(model.stream(REQUEST))
-        eventually(lambda: reader.events == [Delta("Half")])
-        reader.assert_ends(upstream)
-
-
-def test_a_certificate_that_nobody_vouches_for_is_no_provider(settings: Settings, tmp_path: Path) -> None:
-    with Upstream(tls=certificate(tmp_path)[0]) as upstream:
-        model = model_of(replace(settings, openai_base_url=upstream.url, connect_seconds=2))
-        assert isinstance(broken(model)[1], Unavailable)
-        assert upstream.requests == []
-
-
-def test_an_adapter_that_is_dropped_leaves_no_connection(settings: Settings, upstream: Upstream) -> None:
-    model = model_of(settings)
-    answer(model)
-    assert upstream.connections == 1
-    del model
-    upstream.until(lambda: upstream.connections == 0, seconds=1)
-
-
-def test_many_answers_at_once_do_not_mix(settings: Settings, upstream: Upstream) -> None:
-    model = model_of(settings)
-
-    def ask(n: int) -> tuple[str, bool]:
-        word = f"canary{n}"
-        told = text(answer(model, replace(REQUEST, messages=(Message("user", word),))))
-        return told, f" {word} " in told
-
-    with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(ask, range(200)))
-    assert all(found for _, found in told)
-    assert len({words for words, _ in told}) == 200
-
-
-def test_the_sdk_is_imported_with_the_first_call_only() -> None:
-    code = "import sys, service.backends.openai; sys.exit(not {'openai', 'httpx2', 'numpy'}.isdisjoint(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# The embedder
-
-
-def test_vectors_come_in_the_order_of_the_texts(embedder: Embedder, upstream: Upstream) -> None:
-    texts = ["cats and dogs", "dogs and cats", "a red car"]
-    told = embedder.embed(texts)
-    assert told.vectors.shape == (3, 1536)
-    assert told.vectors.dtype == np.float32
-    np.testing.assert_allclose(told.vectors, [text_vector(text, 1536) for text in texts], atol=1e-6)
-    assert (told.tokens, told.estimated) == (9, False)
-
-
-def test_vectors_are_ordered_by_their_index_and_of_unit_length(settings: Settings, upstream: Upstream) -> None:
-    embedder = embedder_of(replace(settings, embedding_model="other", embedding_dimensions=2))
-    upstream.script(vectors({"index": 1, "embedding": [0, 5]}, {"index": 0, "embedding": [3, 4]}), on="embeddings")
-    told = embedder.embed(["a", "b"])
-    np.testing.assert_allclose(told.vectors, [[0.6, 0.8], [0, 1]], atol=1e-6)
-    assert told.estimated
-    assert told.tokens > 0
-    assert upstream.requests[-1].json["dimensions"] == 2
-
-
-def test_no_text_makes_no_call(embedder: Embedder, upstream: Upstream) -> None:
-    assert embedder.embed([]).vectors.shape == (0, 1536)
-    assert upstream.requests == []
-
-
-def test_large_batches_are_split(embedder: Embedder, upstream: Upstream) -> None:
-    many = embedder.embed([f"text {n}" for n in range(600)])
-    assert [len(request.json["input"]) for request in upstream.requests] == [256, 256, 88]
-    np.testing.assert_allclose(many.vectors[599], text_vector("text 599", 1536), atol=1e-6)
-    upstream.forget()
-    embedder.embed(["word " * 4_000] * 50)
-    assert all(len(request.body) < 1_000_000 for request in upstream.requests)
-    assert len(upstream.requests) > 1
-
-
-def test_the_dimensions_of_known_models_need_no_call(settings: Settings, upstream: Upstream) -> None:
-    for model, dimensions in DIMENSIONS.items():
-        embedder = embedder_of(replace(settings, embedding_model=model))
-        assert (embedder.dimensions, embedder.name) == (dimensions, f"{model}/{dimensions}")
-    assert upstream.requests == []
-
-
-def test_the_dimensions_of_other_models_are_learned_once(settings: Settings, upstream: Upstream) -> None:
-    embedder = embedder_of(replace(settings, embedding_model="nomic-embed-text"))
-    assert (embedder.dimensions, embedder.name) == (64, "nomic-embed-text/64")
-    assert embedder.embed(["a", "b"]).vectors.shape == (2, 64)
-    assert len(upstream.requests) == 2
-
-
-def test_a_server_that_knows_no_encoding_is_asked_for_numbers(embedder: Embedder, upstream: Upstream) -> None:
-    upstream.script(faults.option_refused("encoding_format"), on="embeddings")
-    for _ in range(2):
-        np.testing.assert_allclose(embedder.embed(["a"]).vectors[0], text_vector("a", 1536), atol=1e-6)
-    assert [request.json["encoding_format"] for request in upstream.requests] == ["base64", "float", "float"]
-
-
-def test_a_text_that_is_too_long_is_cut(embedder: Embedder, upstream: Upstream) -> None:
-    for _ in range(2):
-        upstream.script(faults.status(400, {"message": "maximum context length is 512 tokens"}), on="embeddings")
-    assert embedder.embed(["short", "long " * 2_000, ""]).vectors.shape == (3, 1536)
-    lengths = [[len(text) for text in request.json["input"]] for request in upstream.requests]
-    assert lengths == [[5, 10_000, 1], [5, 5_000, 1], [5, 2_500, 1]]
-
-
-def test_a_busy_embedder_is_asked_up_to_five_times_more(embedder: Embedder, upstream: Upstream) -> None:
-    upstream.script(faults.rate_limited(retry_after=0.01), times=3, on="embeddings")
-    assert embedder.embed(["a"]).vectors.shape == (1, 1536)
-    assert len(upstream.requests) == 4
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (faults.insufficient_quota(), UpstreamBusy),
-        (faults.rate_limited(retry_after=3600), UpstreamBusy),
-        (faults.key_leak(), UpstreamConfig),
-        (faults.html(), UpstreamProtocol),
-        (faults.gzip_bomb(50_000_000), UpstreamProtocol),
-        (faults.empty(), UpstreamProtocol),
-        (faults.body({"data": []}), UpstreamProtocol),
-        (faults.body({"data": None}), UpstreamProtocol),
-        (faults.body([["["] * 100]), UpstreamProtocol),
-    ],
-)
-def test_an_embedder_that_refuses_or_talks_nonsense(
-    embedder: Embedder, upstream: Upstream, fault: Response, error: type[BrainstemError]
-) -> None:
-    upstream.always(fault, on="embeddings")
-    with pytest.raises(error) as caught:
-        embedder.embed(["a"])
-    assert faults.LEAKED_KEY not in "".join(traceback.format_exception(caught.value))
-    assert len(upstream.requests) == 1
-
-
-NO_VECTORS = [
-    [{"index": 0, "embedding": [1, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 0, "embedding": [1, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 2, "embedding": [1, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1, 0, 0]}],
-    [{"index": 0, "embedding": [1, 0, 0]}, {"index": 1, "embedding": [1, 0, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [0, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1e300, 0]}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": []}],
-    [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": ["1", None]}],
-    [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": "not base64"}],
-    [{"index": 0, "embedding": packed(1, 0)}, {"index": 1, "embedding": packed(float("nan"), 1)}],
-    [{"index": 0, "embedding": packed(1, 0)}, {"index": 1, "embedding": packed(float("inf"), 1)}],
-]
-
-
-@pytest.mark.parametrize("items", NO_VECTORS)
-def test_what_is_no_set_of_vectors_is_refused(
-    settings: Settings, upstream: Upstream, items: list[dict[str, Any]]
-) -> None:
-    embedder = embedder_of(replace(settings, embedding_dimensions=2))
-    upstream.always(vectors(*items), on="embeddings")
-    with pytest.raises(UpstreamProtocol):
-        embedder.embed(["a", "b"])
-
-
-def test_check_asks_for_a_connection_alone(model: LanguageModel, embedder: Embedder, upstream: Upstream) -> None:
-    model.check()
-    embedder.check()
-    assert upstream.requests == []

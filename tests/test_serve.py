@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.kit.apps import write_app
@@ -228,14 +229,20 @@ def test_a_stream_that_ends_soon_is_let_end(
         assert ended(server) == 0
 
 
-def test_after_kill_9_the_port_is_free_for_the_next(apps: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+def test_after_kill_9_the_next_gets_the_port(apps: Path, tmp_path: Path, environ: dict[str, str]) -> None:
     with Server(tmp_path / "data", environ, apps) as server:
         assert server.process
+        workers = server.processes()[1:]
         server.process.kill()
         again = Server(tmp_path / "data", {**environ, "PORT": str(server.port)}, apps)
         again.port = server.port
         with again:
-            assert again.request("GET", "/health")[0] == 200
+            _, alive = psutil.wait_procs(workers, timeout=5)
+            for worker in alive:
+                worker.kill()
+            assert not alive
+            _, health = again.request("GET", "/health")
+            assert health["status"] == "ok"
 
 
 def test_a_port_in_use_is_one_sentence(apps: Path, tmp_path: Path, environ: dict[str, str]) -> None:

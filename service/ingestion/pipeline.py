@@ -164,7 +164,7 @@ class Ingestion:
 
     def _read(self, scope: Scope, document: Document) -> list[Chunk]:
         settings = self._settings
-        limits = Limits(settings.parse_seconds, settings.parse_memory_bytes, 8 * settings.max_upload_bytes)
+        limits = Limits(settings.parse_seconds, settings.parse_memory_bytes)
         with tempfile.TemporaryDirectory(prefix="brainstem-") as folder:
             path = Path(folder) / "original"
             with self._blobs.open(scope, blob_name(document.id)) as blob, path.open("wb") as copy:

@@ -38,7 +38,7 @@ REQUEST = ModelRequest(
 
 @dataclass(frozen=True)
 class Models:
-    """The same model twice: one that answers at once, and one that takes a minute."""
+    """The same model twice: one that answers at once, and one that takes long."""
 
     quick: LanguageModel
     slow: LanguageModel
@@ -49,11 +49,11 @@ def models(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Model
     if request.param == "stand-in":
         secrets = EnvironmentSecrets(settings)
         yield Models(
-            StandInModel(settings, secrets), StandInModel(replace(settings, stand_in_words_per_second=1), secrets)
+            StandInModel(settings, secrets), StandInModel(replace(settings, stand_in_words_per_second=5), secrets)
         )
         return
     with Upstream() as quick, Upstream() as slow:
-        slow.always(Answer([f"word{n} " for n in range(60)], pause=1.0))
+        slow.always(Answer([f"word{n} " for n in range(300)], pause=0.2))
         chosen = [replace(settings, openai_base_url=upstream.url) for upstream in (quick, slow)]
         yield Models(*(OpenAIModel(settings, EnvironmentSecrets(settings)) for settings in chosen))
 

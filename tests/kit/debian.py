@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.kit.required import left_out
 
 PACKAGE = "debian-policy"
 CACHE = Path(tempfile.gettempdir()) / f"brainstem-tests-{os.getuid()}"
@@ -53,13 +53,13 @@ def fetched(name: str, member: str) -> Path:
 def unpack(folder: Path) -> None:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            pytest.skip(f"needs a PDF of the Debian package {PACKAGE}, and {tool} is not installed")
+            left_out("debian", f"needs a PDF of the Debian package {PACKAGE}, and {tool} is not installed")
     try:
         # As root, apt changes to a user that could not write here.
         command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", PACKAGE]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         words = (error.stderr or b"no answer").decode(errors="replace").strip()
-        pytest.skip(f"needs a PDF of the Debian package {PACKAGE}, and apt-get cannot fetch it: {words}")
+        left_out("debian", f"needs a PDF of the Debian package {PACKAGE}, and apt-get cannot fetch it: {words}")
     [archive] = folder.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True, capture_output=True, timeout=100)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import expect
 
 from tests.kit.browser import Visitor, Watch, chromium
-from tests.kit.debian import QUESTION, debian_pdf
+from tests.kit.debian import debian_pdf, long_debian_pdf
 from tests.kit.server import ROOT, Server
 
-EARLIER = ("Where do host-specific configuration files go?", "What is /opt for?")
+EARLIER = ("What is /opt for?", "Where do host-specific configuration files go?")
+QUESTION = "What is the difference between /tmp and /var/tmp?"
 
 
 def main() -> None:
@@ -35,13 +37,14 @@ def main() -> None:
 
 
 def stage(visitor: Visitor) -> None:
-    """Bring the page to the moment of the picture: a document, two earlier chats, an answer with its sources."""
+    """Bring the page to the moment of the picture: an answer with its source, earlier chats, one more document being read."""
     visitor.choose("fhs-3.0.pdf", debian_pdf().read_bytes(), "application/pdf")
     expect(visitor.tray).to_contain_text("Ready", timeout=120_000)
     for question in (*EARLIER, QUESTION):
         visitor.button("New chat").click()
         visitor.answered(question)
-    visitor.page.locator("#scroller").evaluate("(element) => { element.scrollTop = 0; }")
+    visitor.choose("policy.pdf", long_debian_pdf().read_bytes(), "application/pdf")
+    expect(visitor.tray).to_contain_text(re.compile(r"Reading, [3-9]\d %"), timeout=120_000)
     visitor.page.locator("h1#title").hover()
 
 

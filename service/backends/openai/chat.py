@@ -46,7 +46,8 @@ class OpenAIModel:
 
         def enter(sdk: openai.OpenAI) -> httpx2.Response:
             create = sdk.chat.completions.with_streaming_response.create
-            return stack.enter_context(create(**self.arguments(request))).http_response
+            response: httpx2.Response = stack.enter_context(create(**self.arguments(request))).http_response
+            return response
 
         retries = Retries(times=2, seconds=self._settings.first_byte_seconds, longest=3.0)
         while True:

@@ -68,9 +68,9 @@ MEANINGS: tuple[tuple[type[Exception], type[BrainstemError], str], ...] = (
     (openai.WebSocketQueueFullError, UpstreamBusy, "Too many calls to the model's provider wait already."),
     (openai.InvalidWebhookSignatureError, UpstreamProtocol, UNREADABLE),
     (openai.OpenAIError, UpstreamConfig, UNSENDABLE),
+    (OSError, Unavailable, UNREACHABLE),
     # What a key or an address makes of a request, before anything is sent: letters that no header can hold, say.
     (ValueError, UpstreamConfig, UNSENDABLE),
-    (OSError, Unavailable, UNREACHABLE),
 )
 FAILURES: tuple[type[Exception], ...] = (BrainstemError, *(failure for failure, _, _ in MEANINGS))
 
@@ -177,7 +177,8 @@ class Retries:
             asked = retry_after(exc) or 0.0
         elif not another_connection(exc, call, attempt):
             return None
-        pause = max(asked, random.uniform(0.1, 0.4) * 2**attempt)  # noqa: S311  # spreads attempts, guards nothing
+        # Chance spreads the attempts of many calls; it guards nothing.
+        pause: float = max(asked, random.uniform(0.1, 0.4) * 2**attempt)  # noqa: S311
         if attempt >= self.times or asked > self.longest or call.age + pause > self.seconds:
             return None
         return pause

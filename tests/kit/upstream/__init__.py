@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from tests.kit.upstream import faults
 from tests.kit.upstream.replies import DIMENSIONS, Answer, text_vector
-from tests.kit.upstream.script import Close, Gate, Hang, Pause, Raw, Repeat, Request, Reset, Response
+from tests.kit.upstream.script import Close, Gate, Hang, Pause, Raw, Repeat, Request, Reset, Response, json_response
 from tests.kit.upstream.server import Upstream, blackhole
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "Upstream",
     "blackhole",
     "faults",
+    "json_response",
     "text_vector",
 ]

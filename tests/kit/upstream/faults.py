@@ -9,7 +9,20 @@ from functools import lru_cache
 from typing import Any
 
 from tests.kit.upstream.replies import Answer
-from tests.kit.upstream.script import Close, Gate, Hang, Pause, Raw, Repeat, Reset, Response, Step, body, choice, chunk
+from tests.kit.upstream.script import (
+    Close,
+    Gate,
+    Hang,
+    Pause,
+    Raw,
+    Repeat,
+    Reset,
+    Response,
+    Step,
+    choice,
+    chunk,
+    json_response,
+)
 
 LEAKED_KEY = "sk-test-LEAKED-0123456789"
 
@@ -17,7 +30,7 @@ LEAKED_KEY = "sk-test-LEAKED-0123456789"
 def status(code: int, error: Mapping[str, Any] | None = None, retry_after: float | None = None) -> Response:
     """An error in OpenAI's form; give `error` its fields, such as `code`."""
     told = {"message": "Scripted failure.", "type": "scripted", "param": None, "code": None, **(error or {})}
-    return body({"error": told}, code, {} if retry_after is None else {"retry-after": str(retry_after)})
+    return json_response({"error": told}, code, {} if retry_after is None else {"retry-after": str(retry_after)})
 
 
 def rate_limited(retry_after: float | None = None) -> Response:

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.kit.upstream.script import Close, Gate, Hang, Pause, Request, Reset, Response, Step, body, choice, chunk
+from tests.kit.upstream.script import (
+    Close,
+    Gate,
+    Hang,
+    Pause,
+    Request,
+    Reset,
+    Response,
+    Step,
+    choice,
+    chunk,
+    json_response,
+)
 
 DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 
@@ -51,7 +63,7 @@ class Answer:
         message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.finish}
         told = {**chunk(asked["model"], [message]), "object": "chat.completion", "usage": self.count(asked)}
         waits = [step for step in self.steps if isinstance(step, Gate | Pause | Hang | Reset | Close)]
-        return Response([*waits, *body(told).steps], framing="length")
+        return Response([*waits, *json_response(told).steps], framing="length")
 
     def count(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         words = sum(len(str(message.get("content")).split()) for message in asked["messages"])
@@ -91,7 +103,7 @@ def embeddings(request: Request) -> Response:
     ]
     tokens = sum(len(text.split()) for text in texts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return body({"object": "list", "model": asked["model"], "data": data, "usage": usage})
+    return json_response({"object": "list", "model": asked["model"], "data": data, "usage": usage})
 
 
 def packed(vector: npt.NDArray[np.float32], asked: Mapping[str, Any]) -> str | list[float]:
@@ -104,4 +116,4 @@ def packed(vector: npt.NDArray[np.float32], asked: Mapping[str, Any]) -> str | l
 def models(_: Request) -> Response:
     names = ["gpt-5-mini", *DIMENSIONS]
     listed = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"} for name in names]
-    return body({"object": "list", "data": listed})
+    return json_response({"object": "list", "data": listed})

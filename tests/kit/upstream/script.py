@@ -125,6 +125,6 @@ def event(content: str | Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(told, ensure_ascii=False).encode() + b"\n\n"
 
 
-def body(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response."""
     return Response([json.dumps(value).encode()], status, headers or {}, framing="length")

@@ -25,8 +25,8 @@ from tests.kit.upstream.script import (
     Reset,
     Response,
     Step,
-    body,
     event,
+    json_response,
 )
 
 Script: TypeAlias = Answer | Response
@@ -105,7 +105,7 @@ class Upstream:
             self.changed(lambda: self.requests.append(request))
         endpoint = ENDPOINTS.get(request.path)
         if endpoint is None:
-            return models(request) if request.path == "/v1/models" else body({}, 404)
+            return models(request) if request.path == "/v1/models" else json_response({}, 404)
         scripts = self._scripts[endpoint]
         script = scripts.popleft() if scripts else self._default.get(endpoint)
         if script is None:
