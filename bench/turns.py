@@ -56,6 +56,7 @@ class Target:
             seen = seen[-64:] + block
             if not first and mark in seen:
                 first = time.perf_counter() - start
+        response.close()
         assert response.status == 200, seen
         assert first, seen
         return first, time.perf_counter() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,7 +19,7 @@ from service.errors import (
     TurnInProgress,
     UpstreamInterrupted,
 )
-from service.models import Chat, Scope, Turn, TurnError, TurnStatus, timestamp
+from service.models import JSON, Chat, Scope, Turn, TurnError, TurnStatus, timestamp
 from service.records import from_record, to_record
 
 TITLE_CHARS = 80
@@ -91,50 +92,44 @@ class Conversations:
         for _ in range(3):
             found = self._documents.get(scope, chat_path(chat_id), turn_path(chat_id, turn_id))
             chat = from_record(Chat, found[0].data) if found[0] else None
-            if found[1] and chat:
-                return self._repeated(scope, found[1], chat, text)
+            turn = from_record(Turn, found[1].data) if found[1] else None
+            if turn and turn.fingerprint != fingerprint(text):
+                raise IdempotencyMismatch("Use a new id for a new message.")
+            if turn and found[1] and chat and not may_begin_anew(turn):
+                return Begun(self._ended(scope, turn, found[1].path), chat, None)
             if chat and chat.running and not expired(chat.lease):
                 raise TurnInProgress("Wait until this chat has answered, or stop the answer.", retry_after=1)
             if chat and chat.running:
-                self._interrupt(scope, turn_path(chat_id, chat.running))
-                continue
+                with suppress(NotFound):
+                    self._interrupt(scope, turn_path(chat_id, chat.running))
             try:
-                return self._accept(scope, chat_id, turn_id, text, found[0])
+                return self._accept(scope, new_turn(chat_id, turn_id, text), *found)
             except StoreError:
                 continue  # someone else began a turn in this chat just now: look again who it was
         raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
 
-    def _accept(self, scope: Scope, chat_id: str, turn_id: str, text: str, found: Snapshot | None) -> Begun:
-        now = timestamp()
+    def _accept(self, scope: Scope, turn: Turn, chat_found: Snapshot | None, turn_found: Snapshot | None) -> Begun:
         lease = lease_until(self._lease_seconds)
-        if found:
-            chat = from_record(Chat, found.data)
+        if chat_found:
+            chat = from_record(Chat, chat_found.data)
         else:
-            chat = Chat(id=chat_id, title=title_of(text), created=now, updated=now)
-        chat = replace(chat, updated=now, turns=chat.turns + 1, running=turn_id, lease=lease)
-        turn = Turn(
-            id=turn_id,
-            chat=chat_id,
-            seq=chat.turns,
-            prompt=text,
-            status=TurnStatus.ACCEPTED,
-            created=now,
-            updated=now,
-            fingerprint=fingerprint(text),
-            lease=lease,
-        )
-        path, record = chat_path(chat_id), to_record(chat)
-        first: Write = Update(path, record, found.version) if found else Create(path, record)
-        versions = self._documents.commit(scope, [first, Create(turn_path(chat_id, turn_id), to_record(turn))])
-        return Begun(turn, chat, versions[1])
+            chat = Chat(id=turn.chat, title=title_of(turn.prompt), created=turn.created, updated=turn.created)
+        if turn_found:
+            failed = from_record(Turn, turn_found.data)
+            turn = replace(turn, seq=failed.seq, created=failed.created, attempt=failed.attempt + 1, lease=lease)
+        else:
+            chat = replace(chat, turns=chat.turns + 1)
+            turn = replace(turn, seq=chat.turns, lease=lease)
+        chat = replace(chat, updated=turn.updated, running=turn.id, lease=lease)
+        writes = [
+            written(chat_path(chat.id), to_record(chat), chat_found),
+            written(turn_path(chat.id, turn.id), to_record(turn), turn_found),
+        ]
+        return Begun(turn, chat, self._documents.commit(scope, writes)[1])
 
-    def _repeated(self, scope: Scope, found: Snapshot, chat: Chat, text: str) -> Begun:
-        turn = from_record(Turn, found.data)
-        if turn.fingerprint != fingerprint(text):
-            raise IdempotencyMismatch("Use a new id for a new message.")
-        if not turn.status.terminal and expired(turn.lease):
-            turn = self._interrupt(scope, found.path)
-        return Begun(turn, chat, None)
+    def _ended(self, scope: Scope, turn: Turn, path: Path) -> Turn:
+        """The turn as it stands, ended if nobody answers it any more."""
+        return self._interrupt(scope, path) if not turn.status.terminal and expired(turn.lease) else turn
 
     def _interrupt(self, scope: Scope, path: Path) -> Turn:
         """Mark a turn that nobody answers any more, and return it as it then stands."""
@@ -168,8 +163,7 @@ class Conversations:
         [found] = self._documents.get(scope, turn_path(chat_id, turn_id))
         if found is None:
             raise NotFound
-        turn = from_record(Turn, found.data)
-        return self._interrupt(scope, found.path) if not turn.status.terminal and expired(turn.lease) else turn
+        return self._ended(scope, from_record(Turn, found.data), found.path)
 
     def chat(self, scope: Scope, chat_id: str) -> Chat:
         """Return a chat; raises `NotFound`."""
@@ -186,13 +180,8 @@ class Conversations:
     def turns(self, scope: Scope, chat_id: str, limit: int, after: Cursor | None = None) -> list[Turn]:
         """Return a chat's turns, the newest first."""
         query = Query(("chats", chat_id, "turns"), "seq", descending=True, after=after, limit=limit)
-        turns = [from_record(Turn, found.data) for found in self._documents.query(scope, query)]
-        return [
-            self._interrupt(scope, turn_path(chat_id, turn.id))
-            if not turn.status.terminal and expired(turn.lease)
-            else turn
-            for turn in turns
-        ]
+        found = self._documents.query(scope, query)
+        return [self._ended(scope, from_record(Turn, turn.data), turn.path) for turn in found]
 
     def history(self, scope: Scope, chat_id: str, limit: int) -> list[Turn]:
         """Return the last answered turns, oldest first."""
@@ -228,6 +217,30 @@ class Conversations:
             if len(turns) < BATCH:
                 return
         raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
+
+
+def new_turn(chat_id: str, turn_id: str, text: str) -> Turn:
+    now = timestamp()
+    return Turn(
+        id=turn_id,
+        chat=chat_id,
+        seq=0,
+        prompt=text,
+        status=TurnStatus.ACCEPTED,
+        created=now,
+        updated=now,
+        fingerprint=fingerprint(text),
+    )
+
+
+def may_begin_anew(turn: Turn) -> bool:
+    """Whether the same request asks for another attempt: the turn failed without a word, for a reason that may have passed."""
+    return turn.status is TurnStatus.FAILED and turn.error is not None and turn.error.retryable
+
+
+def written(path: Path, record: dict[str, JSON], found: Snapshot | None) -> Write:
+    """The write of a whole document that fails if anyone else wrote it since it was found, or found missing."""
+    return Update(path, record, found.version) if found else Create(path, record)
 
 
 def title_of(text: str) -> str:

@@ -155,7 +155,10 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One question and its answer; `fingerprint` tells a repeated request from another one under the same key."""
+    """One question and its answer; `fingerprint` tells a repeated request from another one under the same key.
+
+    `attempt` counts how often it was begun: a turn that failed for a passing reason is begun anew by the same request.
+    """
 
     id: str
     chat: str
@@ -165,6 +168,7 @@ class Turn:
     created: str
     updated: str
     fingerprint: str
+    attempt: int = 1
     reply: str = ""
     citations: tuple[Passage, ...] = ()
     model: str = ""

@@ -206,6 +206,24 @@ def test_a_model_that_refuses_our_key_is_an_honest_503_that_echoes_nothing(ada: 
     assert ada.get("chats/c1").json["turns"][0]["status"] == "FAILED"
 
 
+def test_a_turn_that_failed_for_a_passing_reason_is_begun_anew_by_the_same_message(
+    ada: User, upstream: Upstream
+) -> None:
+    upstream.script(faults.status(500), on="chat", times=3)
+    failed = ada.ask("c1", "Hello", id="m1")
+    assert (failed.status_code, failed.json["retryable"]) == (503, True)
+    assert ada.get("chats/c1").json["turns"][0]["status"] == "FAILED"
+    upstream.enqueue("Back again")
+    again = ada.ask("c1", "Hello", id="m1")
+    assert (again.status_code, again.json["reply"], again.json["error"]) == (200, "Back again", None)
+    [turn] = ada.get("chats/c1").json["turns"]
+    assert (turn["status"], turn["seq"]) == ("COMPLETED", 1)
+    assert ada.get("chats/c1").json["turnCount"] == 1
+    answers = [row for row in ada.get("usage").json["rows"] if row["kind"] == "answer"]
+    assert sum(row["calls"] for row in answers) == 2
+    assert ada.ask("c1", "Other", id="m1").status_code == 422
+
+
 def test_an_embedder_that_fails_ends_the_accepted_turn(ada: User, upstream: Upstream) -> None:
     upstream.script(faults.status(401), on="embeddings", times=10)
     answer = ada.ask("c1", "Hello", id="m1")

@@ -7,6 +7,8 @@ import time
 import traceback
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -119,6 +121,8 @@ def test_without_key_and_address_it_says_what_to_set(settings: Settings) -> None
     model = model_of(replace(settings, openai_api_key="", openai_base_url=""))
     with pytest.raises(UpstreamConfig, match="OPENAI_API_KEY"):
         answer(model)
+    with pytest.raises(Unavailable, match="OPENAI_API_KEY"):
+        model.check()
 
 
 @pytest.mark.parametrize("option", ["stream_options", "max_tokens"])
@@ -235,6 +239,15 @@ def test_a_provider_that_stays_busy_is_busy(model: LanguageModel, upstream: Upst
     upstream.always(faults.status(status))
     assert broken(model)[1].code == "upstream_busy"
     assert len(upstream.requests) == 3
+
+
+def test_a_date_to_come_back_at_is_passed_on_and_a_senseless_one_is_not(
+    model: LanguageModel, upstream: Upstream
+) -> None:
+    for said, expected in ((format_datetime(datetime.now(UTC) + timedelta(seconds=30)), 30), ("Mon, 01 Jan 9e9", None)):
+        upstream.always(Response([b"{}"], 503, {"retry-after": said}, framing="length"))
+        retry_after = broken(model)[1].retry_after
+        assert retry_after == expected or (expected and retry_after in (expected - 1, expected))
 
 
 def test_an_error_page_is_an_error_like_any_other(model: LanguageModel, upstream: Upstream) -> None:

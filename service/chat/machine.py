@@ -181,7 +181,7 @@ class TurnMachine:
         )
         first = self._first_token
         return Call(
-            id=f"{self.turn.chat}.{self.turn.id}.answer",
+            id=call_id(self.turn, "answer"),
             kind="answer",
             model=self.turn.model,
             created=self.turn.updated,
@@ -201,3 +201,8 @@ class TurnMachine:
 def ending(turn: Turn) -> Done | Error:
     """The last event of a turn that has ended."""
     return Error(turn) if turn.error else Done(turn)
+
+
+def call_id(turn: Turn, kind: str) -> str:
+    """The ledger id of a turn's call: the same for each writer of the same attempt."""
+    return f"{turn.chat}.{turn.id}.{kind}" if turn.attempt == 1 else f"{turn.chat}.{turn.id}.{kind}.{turn.attempt}"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from service import logging as log
 from service.apps import App
 from service.backends.interfaces import ModelRequest
-from service.chat.machine import Pace, TurnMachine
+from service.chat.machine import Pace, TurnMachine, call_id
 from service.context import Context, Prompt, Retrieved, build
 from service.conversations import Conversations, describe, save_writes
 from service.errors import BrainstemError, Unprocessable
@@ -125,4 +125,4 @@ def check_text(app: App, text: str) -> None:
 
 def search_row(call: Call, turn: Turn, request_id: str) -> Call:
     """The ledger's row for the embedding of a turn's question."""
-    return replace(call, id=f"{turn.chat}.{turn.id}.search", request_id=request_id, chat=turn.chat, turn=turn.id)
+    return replace(call, id=call_id(turn, "search"), request_id=request_id, chat=turn.chat, turn=turn.id)

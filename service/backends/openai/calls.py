@@ -23,8 +23,8 @@ class Line(Protocol):
     def shut(self, call: Call) -> None:
         """End what is read or written for `call` now, in whatever thread; nothing if the line serves another call by then."""
 
-    def release(self) -> None:
-        """Serve no call, until the next one writes."""
+    def release(self, call: Call) -> None:
+        """Serve `call` no longer: it has been answered."""
 
 
 class Call:

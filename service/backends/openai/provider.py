@@ -45,7 +45,7 @@ class Provider:
         self._secrets = secrets
         self._lock = threading.Lock()
         self._sdk: openai.OpenAI | None = None
-        self.url = settings.openai_base_url or OPENAI
+        self.url = settings.openai_base_url.strip() or OPENAI
         self._address = address(self.url)
         self.is_openai = self._address[0].endswith("api.openai.com")
 
@@ -73,9 +73,11 @@ class Provider:
     def check(self) -> None:
         """See that there is a key and that the endpoint takes connections; no call is made, for calls cost."""
         try:
-            self.sdk()
+            self._key()
             socket.create_connection(self._address, self._settings.connect_seconds).close()
-        except (OSError, UpstreamConfig) as exc:
+        except UpstreamConfig as exc:
+            raise Unavailable(exc.detail) from exc
+        except OSError as exc:
             raise Unavailable("The model's provider cannot be reached.") from exc
 
     def _build(self) -> openai.OpenAI:
@@ -96,9 +98,10 @@ class Provider:
         )
         # Nothing closes an adapter, so its connections end with it.
         weakref.finalize(self, client.close)
-        return openai.OpenAI(api_key=self._key(), base_url=self.url, max_retries=0, http_client=client)
+        return openai.OpenAI(api_key=self._key, base_url=self.url, max_retries=0, http_client=client)
 
     def _key(self) -> str:
+        """Return the key, for each call anew: a secret may have been replaced meanwhile."""
         if self._settings.openai_api_key:
             return self._settings.openai_api_key
         if self._settings.openai_base_url:

@@ -51,7 +51,9 @@ class Transport(httpx2.BaseTransport):
                 extensions=request.extensions,
             )
         )
-        answer = httpx2.Response(response.status, headers=response.headers, stream=Body(response, current()))
+        answer = httpx2.Response(
+            response.status, headers=response.headers, stream=Body(response, current()), extensions=response.extensions
+        )
         if answer.headers.get("content-encoding", "identity") != "identity":
             answer.close()
             raise UpstreamProtocol("The model's provider compressed its answer, though it was asked not to.")
@@ -81,7 +83,7 @@ class Body(httpx2.SyncByteStream):
 
     def close(self) -> None:
         if self._call and self._call.line:
-            self._call.line.release()
+            self._call.line.release(self._call)
         self._response.close()
 
 
@@ -113,10 +115,11 @@ class Line(httpcore2.NetworkStream):
                 with suppress(OSError):
                     socket.socket.shutdown(self._inner.get_extra_info("socket"), socket.SHUT_RDWR)
 
-    def release(self) -> None:
+    def release(self, call: Call) -> None:
         with self._lock:
-            self._call = None
-            self.reused = True
+            if self._call is call:
+                self._call = None
+                self.reused = True
 
     def close(self) -> None:
         self._inner.close()
