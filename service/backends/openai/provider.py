@@ -7,6 +7,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -41,8 +42,8 @@ class Provider:
     """OpenAI, or whoever speaks its protocol at `OPENAI_BASE_URL`."""
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
-        self._settings = settings
-        self._secrets = secrets
+        self._connect_seconds = settings.connect_seconds
+        self._key = partial(key, settings, secrets)
         self._lock = threading.Lock()
         self._sdk: openai.OpenAI | None = None
         self.url = settings.openai_base_url.strip() or OPENAI
@@ -74,7 +75,7 @@ class Provider:
         """See that there is a key and that the endpoint takes connections; no call is made, for calls cost."""
         try:
             self._key()
-            socket.create_connection(self._address, self._settings.connect_seconds).close()
+            socket.create_connection(self._address, self._connect_seconds).close()
         except UpstreamConfig as exc:
             raise Unavailable(exc.detail) from exc
         except OSError as exc:
@@ -92,7 +93,7 @@ class Provider:
         client = httpx2.Client(
             transport=Transport(),
             headers={"accept-encoding": "identity"},
-            timeout=httpx2.Timeout(None, connect=self._settings.connect_seconds),
+            timeout=httpx2.Timeout(None, connect=self._connect_seconds),
             follow_redirects=False,
             trust_env=False,
         )
@@ -100,14 +101,15 @@ class Provider:
         weakref.finalize(self, client.close)
         return openai.OpenAI(api_key=self._key, base_url=self.url, max_retries=0, http_client=client)
 
-    def _key(self) -> str:
-        """Return the key, for each call anew: a secret may have been replaced meanwhile."""
-        if self._settings.openai_api_key:
-            return self._settings.openai_api_key
-        if self._settings.openai_base_url:
-            # The SDK wants one, and servers of one's own look at none.
-            return "none"
-        try:
-            return self._secrets.get("OPENAI_API_KEY")
-        except ConfigError:
-            raise UpstreamConfig("No key for the model's provider is set: set OPENAI_API_KEY.") from None
+
+def key(settings: Settings, secrets: Secrets) -> str:
+    """Return the key; asked for each call anew, for a secret may have been replaced meanwhile."""
+    if settings.openai_api_key:
+        return settings.openai_api_key
+    if settings.openai_base_url:
+        # The SDK wants one, and servers of one's own look at none.
+        return "none"
+    try:
+        return secrets.get("OPENAI_API_KEY")
+    except ConfigError:
+        raise UpstreamConfig("No key for the model's provider is set: set OPENAI_API_KEY.") from None
