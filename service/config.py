@@ -14,6 +14,8 @@ from service.errors import ConfigError
 
 T = TypeVar("T")
 
+LEVELS = ("debug", "info", "warning", "error")
+
 
 def setting(default: T, help: str, *, secret: bool = False) -> T:
     value: Any = field(default=default, metadata={"help": help, "secret": secret})
@@ -37,7 +39,7 @@ class Settings:
     google_cloud_project: str = setting("demo-brainstem", "Project id: the audience of every token")
     k_service: str = setting("", "Set by Cloud Run; local backends refuse to start when it is")
 
-    host: str = setting("127.0.0.1", "Address to listen on")
+    bind_host: str = setting("127.0.0.1", "Address to listen on")
     port: int = setting(8080, "Port to listen on")
     threads: int = setting(64, "Requests served at once, streams included")
     apps_dir: Path = setting(Path("apps"), "Folder with one folder per app")
@@ -67,6 +69,12 @@ class Settings:
     heartbeat_seconds: float = setting(1.0, "Seconds of silence after which a stream sends a heartbeat")
     checkpoint_seconds: float = setting(1.0, "Seconds between two saves of an answer that is being streamed")
     lease_seconds: float = setting(10.0, "Seconds after which a turn that nobody saves counts as interrupted")
+
+    def __post_init__(self) -> None:
+        if self.log_level.lower() not in LEVELS:
+            raise ConfigError(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
+        if self.threads < 1:
+            raise ConfigError("THREADS must be 1 or more.")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Settings:

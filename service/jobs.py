@@ -93,7 +93,7 @@ class Jobs:
         try:
             handler.run(scope, job)
         except DependencyError as error:
-            if job.attempts < MAX_ATTEMPTS:
+            if error.retryable and job.attempts < MAX_ATTEMPTS:
                 log.event("job_delayed", logging.WARNING, error, attempt=job.attempts)
                 raise
             return self._give_up(scope, job, handler, error.title)

@@ -1,5 +1,9 @@
 """What gunicorn serves: `service.wsgi:app`."""
 
+from service import logging
 from service.app import create_app
+from service.config import Settings
 
-app = create_app()
+settings = Settings.load()
+logging.configure(settings.log_level)
+app = create_app(settings)

@@ -107,7 +107,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["config"], {"THREADS": "0"}, "THREADS must be 1 or more."),
         (["apps", "list"], {"APPS_DIR": "/nowhere"}, "Set APPS_DIR"),
         (["serve"], {"BACKEND_MODEL": "oracle"}, "BACKEND_MODEL: there is no `oracle`."),
-        (["serve"], {"HOST": "0.0.0.0"}, "Use HOST=127.0.0.1."),
+        (["serve"], {"BIND_HOST": "0.0.0.0"}, "Use BIND_HOST=127.0.0.1."),
         (["serve"], {"PORT": "65536"}, "a port is a number from 0 to 65535"),
         (["serve"], {"K_SERVICE": "x"}, "On Cloud Run the local backends"),
         (["documents", "list", "alpha"], {"DATA_DIR": "/proc/nowhere"}, "cannot be used"),

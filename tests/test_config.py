@@ -49,8 +49,8 @@ def test_local_backends_refuse_to_start_on_cloud_run(settings: Settings) -> None
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::"])
 def test_local_tokens_refuse_to_listen_beyond_loopback(settings: Settings, host: str) -> None:
-    with pytest.raises(ConfigError, match=r"HOST=127\.0\.0\.1"):
-        registry.build(replace(settings, host=host))
+    with pytest.raises(ConfigError, match=r"BIND_HOST=127\.0\.0\.1"):
+        registry.build(replace(settings, bind_host=host))
 
 
 @pytest.mark.parametrize("name", ["nothing", "service.nothing:Class", "service.config:Nothing"])

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from service.backends.interfaces import JobAddress
-from service.errors import DocumentRejected, NotFound, Unavailable
+from service.errors import DocumentRejected, NotFound, Unavailable, UpstreamConfig
 from service.jobs import MAX_ATTEMPTS, Handler, Jobs
 from service.models import Job, JobStatus, Scope, timestamp
 from service.records import from_record
@@ -92,6 +92,14 @@ def test_what_cannot_succeed_fails_at_once_with_its_reason(flask: Flask) -> None
     assert stored(flask, address).status is JobStatus.FAILED
     assert stored(flask, address).error == "The PDF is encrypted."
     assert handler.failures == ["The PDF is encrypted."]
+
+
+def test_a_dependency_that_is_not_set_up_is_not_tried_again(flask: Flask) -> None:
+    handler = Scripted(UpstreamConfig())
+    jobs, address = submitted(flask, handler)
+    jobs.run(address)
+    assert stored(flask, address).status is JobStatus.FAILED
+    assert handler.failures == [UpstreamConfig.title]
 
 
 @pytest.mark.parametrize("error", [Unavailable("secret"), ValueError("secret")])

@@ -72,7 +72,7 @@ def refuse_local_in_the_cloud(settings: Settings, targets: dict[str, str]) -> No
             f"On Cloud Run the local backends lose data and let anyone in, so they do not start there: {', '.join(local)}. "
             "Choose others with BACKENDS or BACKEND_<SEAM>."
         )
-    if "tokens" in local and settings.host not in LOOPBACK:
+    if "tokens" in local and settings.bind_host not in LOOPBACK:
         raise ConfigError(
-            f"HOST={settings.host}: with local tokens anyone who reaches this server can be any user. Use HOST=127.0.0.1."
+            f"BIND_HOST={settings.bind_host}: with local tokens anyone who reaches this server can be any user. Use BIND_HOST=127.0.0.1."
         )

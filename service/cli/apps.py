@@ -43,7 +43,7 @@ def new(name: str, title: str | None, as_json: bool) -> None:
     settings = read_settings()
     title = safe(title or name.replace("-", " ").capitalize()).replace("\n", " ").strip()
     folder = make_app(settings.apps_dir, name, title)
-    url = address(settings.host, settings.port)
+    url = address(settings.bind_host, settings.port)
     if as_json:
         print_json({"id": name, "name": title, "folder": str(folder), "url": f"{url}/#/{name}"})
         return

@@ -91,11 +91,11 @@ def page(settings: Settings) -> Finding:
 
 def port(settings: Settings) -> Finding:
     """Whether the port is free, or Brainstem itself is there."""
-    url = address(settings.host, settings.port)
+    url = address(settings.bind_host, settings.port)
     if version := running(settings):
         return Finding("ok", "port", f"Brainstem {version} is running at {url}.", f"open {url}")
     try:
-        listen(settings.host, settings.port, patience=0).close()
+        listen(settings.bind_host, settings.port, patience=0).close()
     except BrainstemError as error:
         return Finding("hint", "port", sentence(error), "brainstem serve --port 8081")
     return Finding("ok", "port", f"{settings.port} is free.", "brainstem serve")
@@ -103,7 +103,7 @@ def port(settings: Settings) -> Finding:
 
 def running(settings: Settings) -> str | None:
     """The version of the Brainstem that answers on the port, if one does."""
-    connection = HTTPConnection(settings.host, settings.port, timeout=LOOK_SECONDS)
+    connection = HTTPConnection(settings.bind_host, settings.port, timeout=LOOK_SECONDS)
     try:
         connection.request("GET", "/health")
         health = json.load(connection.getresponse())

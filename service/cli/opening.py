@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from service.models import Scope
     from service.services import Services
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -30,12 +28,7 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
     from service.config import Settings
 
     settings = Settings.load()
-    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
-    if settings.log_level.lower() not in LEVELS:
-        raise ConfigError(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
-    if settings.threads < 1:
-        raise ConfigError("THREADS must be 1 or more.")
-    return settings
+    return replace(settings, bind_host=host or settings.bind_host, port=settings.port if port is None else port)
 
 
 def check_data(settings: Settings) -> None:

@@ -35,7 +35,7 @@ def refusal(error: OSError, host: str, port: int) -> str:
         return f"Port {port} is in use by another program. Take another: brainstem serve --port {other}."
     if error.errno == errno.EACCES:
         return f"Port {port} is reserved for the system. Take one above 1023: brainstem serve --port 8080."
-    return f"This machine cannot listen on {host}, port {port}: {error.strerror}. Set HOST=127.0.0.1."
+    return f"This machine cannot listen on {host}, port {port}: {error.strerror}. Set BIND_HOST=127.0.0.1."
 
 
 def address(host: str, port: int) -> str:

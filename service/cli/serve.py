@@ -20,7 +20,7 @@ STAND_IN = """the offline stand-in: it quotes your documents, but is no language
 
 
 @click.command()
-@click.option("--host", envvar="HOST", show_envvar=True, help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--host", envvar="BIND_HOST", show_envvar=True, help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port",
     type=int,
@@ -38,7 +38,7 @@ def serve(host: str | None, port: int | None, as_json: bool) -> None:
     services = open_rooms(settings)
     apps = [app.id for app in services.apps.check()]
     check_data(settings)
-    listener = listen(settings.host, settings.port)
+    listener = listen(settings.bind_host, settings.port)
     url = address(*listener.getsockname()[:2])
     if as_json:
         model = services.backends.model.name
