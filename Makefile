@@ -39,11 +39,13 @@ clean: ## Remove .venv and the local data
 
 .venv/.local: requirements/local.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Brainstem needs Python 3.11 or newer; set PYTHON=python3.12, say." if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/local.lock
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Setting up .venv: about half a minute …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/local.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.dev: requirements/dev.lock .venv/.local
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
+	@echo "Setting up what tests and checks need …"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
 	@touch $@

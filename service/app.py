@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def create_flask(services: Services) -> Flask:
     """Make the Flask application of assembled services."""
     app = Flask("brainstem", static_folder=None)
+    app.url_map.merge_slashes = False
     app.extensions["brainstem"] = services
     routing.register(app)
     problems.register(app)

@@ -19,8 +19,10 @@ from service.errors import (
     TurnInProgress,
     UpstreamInterrupted,
 )
-from service.models import JSON, Chat, Scope, Turn, TurnError, TurnStatus, timestamp
+from service.models import JSON, Call, Chat, Scope, Turn, TurnError, TurnStatus, timestamp
 from service.records import from_record, to_record
+from service.tokenizer import count_tokens
+from service.usage import ledger_write
 
 TITLE_CHARS = 80
 BATCH = 400
@@ -58,7 +60,12 @@ def lease_until(seconds: float, moment: datetime | None = None) -> str:
 
 def describe(error: BrainstemError) -> TurnError:
     return TurnError(
-        code=error.code, title=error.title, detail=error.detail, status=error.status, retryable=error.retryable
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        status=error.status,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
     )
 
 
@@ -75,12 +82,20 @@ def save_writes(turn: Turn, version: str, only: Sequence[str] | None = None) -> 
     return writes
 
 
+def refenced(writes: Sequence[Write], version: str) -> list[Write]:
+    """The same writes of a turn, fenced by another version of it."""
+    first = writes[0]
+    assert isinstance(first, Update)
+    return [replace(first, version=version), *writes[1:]]
+
+
 class Conversations:
     """The chats of a scope in the document store."""
 
-    def __init__(self, documents: DocumentStore, lease_seconds: float) -> None:
+    def __init__(self, documents: DocumentStore, first_lease_seconds: float) -> None:
         self._documents = documents
-        self._lease_seconds = lease_seconds
+        # It must outlast the gathering of the prompt; whoever answers the turn renews it from then on.
+        self._lease_seconds = first_lease_seconds
 
     def begin(self, scope: Scope, chat_id: str, turn_id: str | None, text: str) -> Begun:
         """Accept a question, creating its chat if it is new.
@@ -116,7 +131,7 @@ class Conversations:
             chat = Chat(id=turn.chat, title=title_of(turn.prompt), created=turn.created, updated=turn.created)
         if turn_found:
             failed = from_record(Turn, turn_found.data)
-            turn = replace(turn, seq=failed.seq, created=failed.created, attempt=failed.attempt + 1, lease=lease)
+            turn = replace(turn, seq=failed.seq, created=failed.created, lease=lease)
         else:
             chat = replace(chat, turns=chat.turns + 1)
             turn = replace(turn, seq=chat.turns, lease=lease)
@@ -140,23 +155,26 @@ class Conversations:
         if turn.status.terminal or not expired(turn.lease):
             return turn
         lost = UpstreamInterrupted()
-        ended = replace(
-            turn,
-            status=TurnStatus.INTERRUPTED,
-            updated=timestamp(),
-            lease=None,
-            error=describe(lost),
-            finish_reason=None,
-        )
+        ended = replace(turn, status=TurnStatus.INTERRUPTED, updated=timestamp(), lease=None, error=describe(lost))
+        rows = [ledger_write(lost_call(turn))] if turn.status is TurnStatus.STREAMING else []
         try:
-            self._documents.commit(scope, save_writes(ended, found.version))
+            self._documents.commit(scope, [*save_writes(ended, found.version), *rows])
         except StoreError:
             return self.turn(scope, turn.chat, turn.id)
         return ended
 
     def save(self, scope: Scope, writes: Sequence[Write]) -> str:
-        """Commit a turn's writes and return its new version, which is that of the first write.; raises `StoreError` if others ended it."""
+        """Commit a turn's writes and return its new version, which is that of the first write; raises `StoreError` if others ended it."""
         return self._documents.commit(scope, writes)[0]
+
+    def confirm(self, scope: Scope, writes: Sequence[Write]) -> str | None:
+        """Return the turn's version if what the first write says is what is stored: a commit whose reply was lost."""
+        first = writes[0]
+        [found] = self._documents.get(scope, first.path)
+        if found is None or isinstance(first, Delete):
+            return None
+        plain = {name: value for name, value in first.data.items() if isinstance(value, str | int | None)}
+        return found.version if all(found.data.get(name) == value for name, value in plain.items()) else None
 
     def turn(self, scope: Scope, chat_id: str, turn_id: str) -> Turn:
         """Return a turn as it stands, without waiting; raises `NotFound`."""
@@ -230,7 +248,29 @@ def new_turn(chat_id: str, turn_id: str, text: str) -> Turn:
         created=now,
         updated=now,
         fingerprint=fingerprint(text),
+        run=uuid.uuid4().hex,
     )
+
+
+def lost_call(turn: Turn) -> Call:
+    """The ledger's row for an answer whose process died, as far as its last save tells."""
+    return Call(
+        id=call_id(turn, "answer"),
+        kind="answer",
+        model=turn.model,
+        created=turn.updated,
+        outcome="lost",
+        input_tokens=turn.input_tokens,
+        output_tokens=count_tokens(turn.reply),
+        estimated=True,
+        chat=turn.chat,
+        turn=turn.id,
+    )
+
+
+def call_id(turn: Turn, kind: str) -> str:
+    """The ledger id of a turn's call: the same for whoever writes it, another one for another attempt."""
+    return f"{turn.run}.{kind}"
 
 
 def may_begin_anew(turn: Turn) -> bool:

@@ -18,7 +18,7 @@ def timestamp(moment: datetime | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, as their verified token says; `app` is the Firebase app id that App Check proved, if any."""
+    """Who is calling, as their verified token says; `firebase_app` is the Firebase app id that App Check proved, if any."""
 
     uid: str
     provider: str
@@ -151,13 +151,15 @@ class TurnError:
     detail: str
     status: int
     retryable: bool
+    retry_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One question and its answer; `fingerprint` tells a repeated request from another one under the same key.
 
-    `attempt` counts how often it was begun: a turn that failed for a passing reason is begun anew by the same request.
+    `run` names this attempt at it in the ledger, where no other attempt's row may take its place; `input_tokens` estimates
+    its prompt.
     """
 
     id: str
@@ -168,10 +170,11 @@ class Turn:
     created: str
     updated: str
     fingerprint: str
-    attempt: int = 1
+    run: str
     reply: str = ""
     citations: tuple[Passage, ...] = ()
     model: str = ""
+    input_tokens: int = 0
     finish_reason: str | None = None
     error: TurnError | None = None
     lease: str | None = None

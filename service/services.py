@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.apps import AppCatalog
@@ -34,10 +33,17 @@ class Services:
 
 def assemble(settings: Settings, backends: Backends) -> Services:
     """Put the rooms together; nothing is opened or started by it."""
-    conversations = Conversations(backends.documents, settings.lease_seconds)
+    conversations = Conversations(backends.documents, settings.stage_seconds + settings.lease_seconds)
     context = Context(backends.documents, backends.vectors, backends.embedder)
     pace = Pace(settings.checkpoint_seconds, settings.lease_seconds, settings.heartbeat_seconds)
-    pool = ThreadPoolExecutor(max_workers=2 * settings.threads, thread_name_prefix="stage")
+    turns = Turns(
+        conversations,
+        context,
+        backends.model.name,
+        pace,
+        threads=settings.threads,
+        seconds=settings.stage_seconds,
+    )
     ingestion = Ingestion(settings, backends)
     return Services(
         settings=settings,
@@ -45,7 +51,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         apps=AppCatalog(settings.apps_dir),
         conversations=conversations,
         context=context,
-        turns=Turns(conversations, context, backends.model.name, pace, pool),
+        turns=turns,
         usage=Usage(backends.documents),
         ingestion=ingestion,
         jobs=Jobs(backends.documents, backends.queue, handlers(ingestion)),

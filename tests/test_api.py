@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from flask import Flask
 
+from service.app import create_app
+from service.backends.interfaces import DocumentStore, Write
+from service.config import Settings
+from service.errors import Unavailable
+from service.models import Scope
 from tests.kit.apps import write_app
-from tests.kit.client import User, events
-from tests.kit.upstream import Close, Gate, Upstream, faults
+from tests.kit.client import User, events, parse_events
+from tests.kit.upstream import Close, Gate, Response, Upstream, faults
 
 FACT = b"# Kettle\n\nThe kettle of the moon base boils water at sixty-one degrees.\n"
 
@@ -168,6 +175,139 @@ def test_a_running_turn_is_followed_by_who_sends_it_again(ada: User, upstream: U
     assert told[0] == "accepted"
     assert told[-1] == "done"
     assert chat_requests(upstream) == 1
+
+
+def test_an_old_turn_that_is_begun_anew_does_not_read_what_came_after_it(ada: User, upstream: Upstream) -> None:
+    upstream.script(faults.status(500), on="chat", times=3)
+    assert ada.ask("c1", "The first", id="m1").status_code == 503
+    assert ada.ask("c1", "The second", id="m2").status_code == 200
+    assert ada.ask("c1", "The first", id="m1").status_code == 200
+    assert "The second" not in json.dumps(upstream.requests[-1].json["messages"])
+
+
+# What it costs
+
+
+def calls(user: User, kind: str) -> int:
+    return sum(row["calls"] for row in user.get("usage").json["rows"] if row["kind"] == kind)
+
+
+def test_a_chat_that_is_deleted_and_asked_again_is_counted_again(ada: User) -> None:
+    for n in range(1, 4):
+        assert ada.ask("c1", "Hello", id="m1").status_code == 200
+        assert ada.call("DELETE", "chats/c1").status_code == 204
+        assert (calls(ada, "answer"), calls(ada, "embedding")) == (n, n)
+
+
+def test_a_chat_that_is_deleted_while_it_answers_is_counted_and_stays_deleted(ada: User, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.enqueue("The start", gate, " and the rest")
+    stream = ada.stream("c1", "Tell me", id="m1").iter_encoded()
+    next(stream), next(stream)
+    assert ada.call("DELETE", "chats/c1").status_code == 204
+    gate.open()
+    told = list(parse_events(b"".join(stream).decode()))
+    assert (told[-1].name, told[-1].data["code"]) == ("error", "conflict")
+    assert "deleted" in told[-1].data["detail"]
+    assert ada.get("chats/c1").status_code == 404
+    assert (calls(ada, "answer"), calls(ada, "embedding")) == (1, 1)
+
+
+# What goes wrong behind us
+
+
+class Flaky:
+    """A store that loses replies: the commits with these numbers happen, or (`before`) do not, and end as Unavailable."""
+
+    def __init__(self, store: DocumentStore, *numbers: int, before: bool = False) -> None:
+        self._store = store
+        self.numbers = list(numbers)
+        self.before = before
+        self.count = self.fired = 0
+        self.get, self.query, self.check = store.get, store.query, store.check
+
+    def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        self.count += 1
+        lose = self.count in self.numbers
+        self.fired += lose
+        if lose and self.before:
+            raise Unavailable
+        versions = self._store.commit(scope, writes)
+        if lose:
+            raise Unavailable
+        return versions
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("numbers", [(2,), (3,), (2, 3), (3, 4)])
+def test_a_lost_reply_of_the_store_changes_nothing(
+    flask: Flask, ada: User, upstream: Upstream, numbers: tuple[int, ...], before: bool
+) -> None:
+    """Commit 1 accepts the turn, 2 is the checkpoint of its first piece, then comes its end."""
+    conversations = flask.extensions["brainstem"].conversations
+    flaky = Flaky(conversations._documents, *numbers, before=before)
+    conversations._documents = flaky
+    upstream.enqueue("Hello", " world", usage=(7, 3))
+    answer = ada.ask("c1", "Say hello")
+    assert (answer.status_code, answer.json["status"], answer.json["reply"]) == (200, "COMPLETED", "Hello world")
+    assert flaky.fired == len(numbers)
+    [turn] = ada.get("chats/c1").json["turns"]
+    assert (turn["status"], turn["reply"]) == ("COMPLETED", "Hello world")
+    assert calls(ada, "answer") == 1
+
+
+def test_a_store_that_stays_down_is_an_honest_503_not_an_answer(flask: Flask, ada: User, upstream: Upstream) -> None:
+    conversations = flask.extensions["brainstem"].conversations
+    conversations._documents = Flaky(conversations._documents, *range(2, 100), before=True)
+    answer = ada.ask("c1", "Say hello")
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+
+
+def test_a_turn_that_takes_too_long_ends_at_its_deadline(served: Settings, upstream: Upstream) -> None:
+    app = create_app(replace(served, turn_seconds=0.5))
+    user, gate = User(app, "ada", "alpha"), Gate()
+    upstream.enqueue(gate, "Too late")
+    silent = user.ask("c1", "Think")
+    assert (silent.status_code, silent.json["code"]) == (504, "deadline_exceeded")
+    gate.open()
+    upstream.enqueue("Half", second := Gate(), "Too late")
+    half = user.ask("c2", "Think")
+    assert (half.status_code, half.json["status"], half.json["reply"]) == (200, "INTERRUPTED", "Half")
+    second.open()
+    app.extensions["brainstem"].backends.queue.stop()
+
+
+def test_the_branches_before_the_model_call_run_at_once(flask: Flask, ada: User) -> None:
+    """Each branch waits until all four are under way, which none would be if one waited for another."""
+    services = flask.extensions["brainstem"]
+    together = threading.Barrier(4, timeout=5)
+
+    def meeting(function: Callable[..., object]) -> Callable[..., object]:
+        def run(*args: object) -> object:
+            together.wait()
+            return function(*args)
+
+        return run
+
+    services.conversations.begin = meeting(services.conversations.begin)
+    services.conversations.history = meeting(services.conversations.history)
+    services.context.user_data = meeting(services.context.user_data)
+    services.context.retrieve = meeting(services.context.retrieve)
+    assert ada.ask("c1", "Hello").status_code == 200
+
+
+def test_a_search_that_hangs_ends_its_turn_and_keeps_nobody_else_waiting(served: Settings, upstream: Upstream) -> None:
+    app = create_app(replace(served, stage_seconds=0.5, threads=4))
+    write_app(served.apps_dir, "plain", "[retrieval]\nenabled = false\n")
+    gate = Gate()
+    upstream.script(Response([gate]), on="embeddings", times=8)
+    user = User(app, "ada", "alpha")
+    slow = user.ask("c1", "Find it", id="m1")
+    assert (slow.status_code, slow.json["code"]) == (504, "deadline_exceeded")
+    assert user.get("chats/c1").json["turns"][0]["status"] == "FAILED"
+    assert User(app, "ada", "plain").ask("c1", "No search").status_code == 200
+    gate.open()
+    app.extensions["brainstem"].backends.queue.stop()
 
 
 # What goes wrong upstream

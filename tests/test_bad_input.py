@@ -137,6 +137,23 @@ def test_what_no_route_knows_is_a_problem_too(ada: User) -> None:
     assert_problem(ada.post("chats/c1/messages", json={"text": "x"}, headers={"Accept": "image/png"}), 406)
 
 
+def test_a_compressed_body_is_a_415(ada: User) -> None:
+    gzipped = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert_problem(ada.post("chats/c1/messages", data=b'{"text":"x"}', headers=gzipped), 415)
+    form = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
+    assert_problem(ada.post("documents", data=b"--b--", headers=form), 415)
+
+
+@pytest.mark.parametrize("path", ["/v1/apps//alpha/chats", "/web//index.html", "/v1//apps"])
+def test_slashes_are_never_merged(ada: User, path: str) -> None:
+    assert_problem(ada.get(path), 404)
+
+
+@pytest.mark.parametrize("name", [" ", "\x00", "a\nb", "\u202e", "\U0001f600" * 128, ""])
+def test_a_name_that_cannot_be_shown_or_kept_does_not_sign_in(ada: User, name: str) -> None:
+    assert_problem(ada.http.post("/local/sign-in", json={"user": name}), 422)
+
+
 def test_a_body_where_none_belongs_is_a_400(ada: User) -> None:
     assert_problem(ada.call("DELETE", "chats/c1", data=b"x"), 400)
 

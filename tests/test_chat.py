@@ -48,6 +48,7 @@ def machine(citations: tuple[Passage, ...] = (), calls: Sequence[Call] = ()) -> 
         created=now,
         updated=now,
         fingerprint=fingerprint("When does water boil?"),
+        run="r1",
         citations=citations,
         model="m",
         lease=now,
@@ -106,7 +107,7 @@ def test_the_answer_and_its_ledger_row_are_one_commit_before_done() -> None:
     [save] = turn.feed(Ended(), 1.0)
     assert isinstance(save, Save)
     paths = [write.path for write in save.writes]
-    assert paths == [("chats", "c1", "turns", "t1"), ("chats", "c1"), ("calls", "c1.t1.answer")]
+    assert paths == [("chats", "c1", "turns", "t1"), ("chats", "c1"), ("calls", "r1.answer")]
     first = save.writes[0]
     assert isinstance(first, Update)
     assert first.version == "v1"
@@ -208,13 +209,17 @@ def test_a_checkpoint_that_fails_is_made_up_for() -> None:
     assert save.writes[0].data["reply"] == "At 100"
 
 
-def test_a_turn_that_others_ended_is_given_up_and_said() -> None:
+def test_a_turn_that_others_ended_is_given_up_and_said_and_its_call_recorded() -> None:
     turn = machine()
     turn.start(0.0)
     turn.feed(Delta("At"), 0.1)
-    [send] = turn.feed(SaveFailed(PreconditionFailed()), 0.1)
+    [save] = turn.feed(SaveFailed(PreconditionFailed()), 0.1)
+    assert isinstance(save, Save)
+    assert [write.path for write in save.writes] == [("calls", "r1.answer")]
+    [send] = turn.feed(Saved("v1"), 0.1)
     assert isinstance(send, Send)
     assert isinstance(send.event, Error)
+    assert not send.event.kept
     assert turn.done
     assert turn.feed(Delta("more"), 0.2) == []
 

@@ -26,7 +26,7 @@ def app(**context: Any) -> App:
 def turn(n: int, words: int = 20) -> Turn:
     return Turn(
         id=f"t{n}", chat="c", seq=n, prompt=f"question {n} " * words, reply=f"answer {n} " * words,
-        status=TurnStatus.COMPLETED, created="", updated="", fingerprint="",
+        status=TurnStatus.COMPLETED, created="", updated="", fingerprint="", run="r",
     )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def test_the_budget_is_kept_and_gives_way_in_order() -> None:
     seen = []
     for budget in range(200, 2400, 100):
         prompt = build(app(token_budget=budget), "Why?", history, {}, found(*passages, around=("b " * 30, "a " * 30)))
+        assert sum(count_tokens(message.content) for message in prompt.messages) <= prompt.tokens + 40
         assert prompt.tokens <= budget
         turns = (len(prompt.messages) - 3) // 2 if prompt.passages else (len(prompt.messages) - 2) // 2
         seen.append((len(prompt.passages), turns, sum("b b b" in m.content for m in prompt.messages)))

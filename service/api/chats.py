@@ -131,12 +131,12 @@ def stream(events: Iterator[ClientEvent], pump: Pump | None) -> Response:
 
 
 def collect(events: Iterator[ClientEvent]) -> Response:
-    """The turn at its end. One that failed is a problem; one that broke off is the turn with what came of it."""
+    """The turn at its end. One that failed, or that could not be kept, is a problem; one that broke off is what came of it."""
     last: ClientEvent | None = None
     for event in events:
         last = event
     assert isinstance(last, Done | Error)
-    turn = last.turn
-    if turn.error is not None and turn.status is not TurnStatus.INTERRUPTED:
+    turn, kept = last.turn, isinstance(last, Done) or last.kept
+    if turn.error is not None and (turn.status is TurnStatus.FAILED or not kept):
         return respond(turn.error)
     return Response(msgspec.json.encode(turn_answer(turn)), content_type="application/json")

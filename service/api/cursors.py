@@ -24,9 +24,9 @@ def decode(cursor: str | None) -> Position | None:
     except (ValueError, RecursionError, binascii.Error):
         raise BadRequest("The cursor is not one of ours.") from None
     match value:
-        case [str() | int() as key, str() as id] if not isinstance(key, bool) and abs(hash(key)) >= 0:
-            if isinstance(key, int) and abs(key) >= 2**53:
-                raise BadRequest("The cursor is not one of ours.")
+        case [str() | int() as key, str() as id] if not isinstance(key, bool) and (
+            isinstance(key, str) or abs(key) < 2**53
+        ):
             return key, id
         case _:
             raise BadRequest("The cursor is not one of ours.")

@@ -13,6 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.api import cursors, schemas
 from service.api.encoders import document_answer, passage_answer
+from service.api.parsing import check_encoding
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery, PageQuery, SearchBody
 from service.errors import BadRequest, TooLarge, UnsupportedMediaType
@@ -69,7 +70,7 @@ def documents(services: Services) -> list[AnyOperation]:
         ),
         Operation(
             "add_document", "POST", BASE, "member",
-            "Add a file (multipart, field `file`) to be ingested; one that is there already is answered with 200",
+            "Add a file (multipart, field `file`) to be ingested; one that is ingested already is answered with 200",
             add_document, {200: schemas.DocumentAnswer, 202: schemas.DocumentAnswer}, upload=True,
         ),
         Operation(
@@ -91,6 +92,7 @@ def uploaded_file(limit: int) -> FileStorage:
     """The one file of a multipart body; raises `TooLarge` as soon as it is."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as multipart/form-data, in the field `file`.")
+    check_encoding(request)
     request.max_content_length = limit + FORM_BYTES
     request.max_form_memory_size = FORM_BYTES
     request.max_form_parts = 10
@@ -102,5 +104,5 @@ def uploaded_file(limit: int) -> FileStorage:
         raise BadRequest("The form is malformed.") from error
     given = files.getlist("file")
     if len(given) != 1 or len(files) != 1 or request.form:
-        raise BadRequest("Send one file, in the field `file`, and nothing else.")
+        raise BadRequest("Send one whole file with its name, in the field `file`, and nothing else.")
     return given[0]

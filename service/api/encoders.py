@@ -41,7 +41,7 @@ def sse(event: ClientEvent, number: int, request_id: str) -> bytes:
             return frame("citations", schemas.CitationsEvent([passage_answer(p) for p in passages]), number)
         case Done(turn):
             return frame("done", schemas.DoneEvent(turn_answer(turn)), number)
-        case Error(turn):
+        case Error(turn=turn):
             return frame("error", error_event(turn, request_id), number)
 
 

@@ -12,11 +12,12 @@ from service.api.routing import AnyOperation, Call, Operation
 from service.api.schemas import NoQuery, SignInBody
 from service.backends.local.blobs import FileBlobs
 from service.backends.local.tokens import LocalTokens
-from service.errors import Forbidden
+from service.errors import Forbidden, Unprocessable
 from service.models import JSON, timestamp
 from service.services import Services
 
 TOKEN_SECONDS = 3600
+MAX_NAME_BYTES = 400
 
 
 def sign_in(services: Services) -> list[AnyOperation]:
@@ -25,6 +26,9 @@ def sign_in(services: Services) -> list[AnyOperation]:
     assert isinstance(tokens, LocalTokens)
 
     def sign_in(call: Call[NoQuery, SignInBody]) -> msgspec.Struct:
+        name = call.body.user
+        if not name.strip() or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+            raise Unprocessable("Sign in with a name that can be shown, of 128 letters at most.")
         apps: list[JSON] = [app.id for app in services.apps.available()]
         token = tokens.mint(call.body.user, claims={"apps": apps}, lifetime=TOKEN_SECONDS)
         expires = timestamp(datetime.now(UTC) + timedelta(seconds=TOKEN_SECONDS))
@@ -62,6 +66,7 @@ def refuse_foreign_hosts(app: Flask) -> None:
 
     @app.before_request
     def check_host() -> None:
-        host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
+        name, _, port = request.host.lower().rpartition(":")
+        host = name if port.isdigit() else request.host.lower()
         if host not in ("localhost", "127.0.0.1", "[::1]"):
             raise Forbidden("A local server answers only to localhost and 127.0.0.1.")

@@ -26,6 +26,7 @@ def read_body(request: Request, limit: int) -> bytes:
 
     Werkzeug cuts a chunked body at its own limit without a word, so the limit is kept here, by a loop.
     """
+    check_encoding(request)
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(f"The body may have {limit} bytes.")
     blocks: list[bytes] = []
@@ -38,6 +39,12 @@ def read_body(request: Request, limit: int) -> bytes:
     if request.content_length is not None and size < request.content_length:
         raise BadRequest("The body ended before its Content-Length.")
     return b"".join(blocks)
+
+
+def check_encoding(request: Request) -> None:
+    """Refuse a compressed body, which nothing here unpacks."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
 
 
 def read_block(request: Request) -> bytes:
@@ -132,9 +139,7 @@ def to_struct(value: object, kind: type[T], *, strict: bool = True) -> T:
             names = ", ".join(f"`{f.encode_name}`" for f in msgspec.structs.fields(kind))  # type: ignore[arg-type]
             raise UnknownField(f"This endpoint knows: {names}.") from None
         if "missing required field" in problem:
-            raise Unprocessable(
-                f"{problem.removeprefix('Object m').capitalize()}.".replace("Issing", "Missing")
-            ) from None
+            raise Unprocessable(f"Missing{problem.removeprefix('Object missing')}.") from None
         where = f"`{field}`: " if field else ""
         raise Unprocessable(f"{where}{problem.partition(', got')[0].partition(' matching regex')[0]}.") from None
 

@@ -43,7 +43,7 @@ def problem(error: BrainstemError | TurnError, request_id: str) -> Problem:
 def respond(error: BrainstemError | TurnError) -> Response:
     body = msgspec.json.encode(problem(error, g.request_id))
     response = Response(body, status=error.status, content_type="application/problem+json")
-    if isinstance(error, BrainstemError) and error.retry_after is not None:
+    if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

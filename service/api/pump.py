@@ -7,10 +7,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from service import logging as log
-from service.backends.interfaces import LanguageModel, ModelStream
+from service.backends.interfaces import LanguageModel, ModelStream, Write
 from service.chat.events import (
     Accepted,
     Citations,
@@ -19,6 +20,7 @@ from service.chat.events import (
     Deadline,
     Effect,
     Ended,
+    Error,
     Failed,
     Heartbeat,
     Save,
@@ -31,12 +33,15 @@ from service.chat.events import (
 )
 from service.chat.machine import ending
 from service.chat.prepare import Prepared, Repeated
-from service.conversations import Conversations
-from service.errors import BrainstemError, DependencyError, UpstreamProtocol
+from service.conversations import Conversations, describe, refenced
+from service.errors import BrainstemError, DependencyError, StoreError, Unavailable, UpstreamProtocol
+from service.models import TurnStatus
 
 SAVE_TRIES = 4
+CHECKPOINT_TRIES = 2
 SAVE_PAUSE_SECONDS = 0.25
 FOLLOW_SECONDS = 0.25
+FOLLOW_FAILURES = 8
 
 
 class Pump:
@@ -61,6 +66,9 @@ class Pump:
         self._inbox: queue.SimpleQueue[TurnInput] = queue.SimpleQueue()
         self._stream: ModelStream | None = None
         self._closed = threading.Event()
+        self._doubtful: Sequence[Write] | None = None
+        self._logged = False
+        self._fields: dict[str, log.Field] = {"app": prepared.scope.app, "request": prepared.machine.request_id}
 
     def __iter__(self) -> Iterator[ClientEvent]:
         """Yield events until the turn has ended; the last one is `Done` or `Error`."""
@@ -90,6 +98,8 @@ class Pump:
             return Tick()
 
     def _perform(self, effects: list[Effect]) -> Iterator[ClientEvent]:
+        if self._machine.done:
+            self._log_call()
         for effect in effects:
             match effect:
                 case Send(event):
@@ -98,27 +108,52 @@ class Pump:
                     yield from self._perform(self._machine.feed(self._save(effect), time.monotonic()))
 
     def _save(self, save: Save) -> Saved | SaveFailed:
-        """Commit; a store that cannot be reached is tried again for a second, for the answer was paid."""
-        for attempt in range(SAVE_TRIES):
+        """Commit; a store that cannot be reached is tried again, a checkpoint once and the end for a second, for it was paid.
+
+        A commit whose reply was lost is found again: it makes the next one fail.
+        """
+        writes = list(save.writes)
+        tries = SAVE_TRIES if self._machine.call else CHECKPOINT_TRIES
+        failure: BrainstemError = Unavailable()
+        for attempt in range(tries):
             try:
-                saved = Saved(self._conversations.save(self._scope, save.writes))
-                self._log_call()
+                saved = Saved(self._conversations.save(self._scope, writes))
+                self._doubtful = None
                 return saved
-            except DependencyError as error:
-                failure: BrainstemError = error
-                if not self._machine.turn.status.terminal:
+            except StoreError as error:
+                failure = error
+                if version := self._confirmed(writes):
+                    self._doubtful = None
+                    return Saved(version)
+                version = self._confirmed(self._doubtful)
+                if version is None:
                     break
+                writes = refenced(writes, version)
+                self._doubtful = None
+            except DependencyError as error:
+                failure, self._doubtful = error, writes
                 time.sleep(SAVE_PAUSE_SECONDS * attempt)
             except BrainstemError as error:
                 failure = error
                 break
-        log.event("turn_not_saved", logging.ERROR, failure)
+        level = logging.WARNING if isinstance(failure, StoreError) else logging.ERROR
+        with log.bind(**self._fields):
+            log.event("turn_not_saved", level, failure)
         return SaveFailed(failure)
 
+    def _confirmed(self, writes: Sequence[Write] | None) -> str | None:
+        try:
+            return self._conversations.confirm(self._scope, writes) if writes else None
+        except DependencyError:
+            return None
+
     def _log_call(self) -> None:
-        """Log a call that has ended and is in the ledger: figures, never content."""
+        """Log the call when the turn has ended, kept or not: figures, never content."""
         call, error = self._machine.call, self._machine.turn.error
-        if call is not None:
+        if call is None or self._logged:
+            return
+        self._logged = True
+        with log.bind(**self._fields):
             log.event(
                 "model_call",
                 logging.INFO if error is None else logging.WARNING,
@@ -143,7 +178,8 @@ class Pump:
         except BrainstemError as error:
             self._inbox.put(Failed(error))
         except Exception as error:  # noqa: BLE001  # an adapter's mistake must not leave the client waiting
-            log.event("model_crashed", logging.ERROR, error)
+            with log.bind(**self._fields):
+                log.event("model_crashed", logging.ERROR, error)
             self._inbox.put(Failed(UpstreamProtocol()))
 
     def _hang_up(self) -> None:
@@ -155,8 +191,8 @@ class Pump:
 def follow(repeated: Repeated, conversations: Conversations, tick: float) -> Iterator[ClientEvent]:
     """The events of a turn that the same request began before; one that still runs is followed by its saves."""
     turn = repeated.turn
-    yield Accepted(turn, repeated.chat)
-    cited, shown, silence = False, 0, time.monotonic()
+    yield Accepted(replace(turn, reply="", citations=()), repeated.chat)
+    cited, shown, silence, failures = False, 0, time.monotonic(), 0
     while True:
         if turn.citations and not cited:
             cited = True
@@ -171,4 +207,10 @@ def follow(repeated: Repeated, conversations: Conversations, tick: float) -> Ite
             silence = time.monotonic()
             yield Heartbeat()
         time.sleep(FOLLOW_SECONDS)
-        turn = conversations.turn(repeated.scope, turn.chat, turn.id)
+        try:
+            turn, failures = conversations.turn(repeated.scope, turn.chat, turn.id), 0
+        except BrainstemError as error:
+            failures += 1
+            if not isinstance(error, DependencyError) or failures == FOLLOW_FAILURES:
+                yield Error(replace(turn, status=TurnStatus.INTERRUPTED, error=describe(error)), kept=False)
+                return

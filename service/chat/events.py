@@ -88,9 +88,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The turn ended badly: `turn` is what was kept of it, and says why."""
+    """The turn ended badly: `turn` says why, and is what is stored of it, unless it is not `kept`."""
 
     turn: Turn
+    kept: bool = True
 
 
 ClientEvent: TypeAlias = Accepted | Citations | Text | Heartbeat | Done | Error

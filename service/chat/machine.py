@@ -26,8 +26,8 @@ from service.chat.events import (
     Tick,
     TurnInput,
 )
-from service.conversations import Begun, describe, lease_until, save_writes
-from service.errors import BrainstemError, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
+from service.conversations import Begun, call_id, describe, lease_until, save_writes
+from service.errors import BrainstemError, Conflict, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
 from service.models import Call, Turn, TurnStatus, timestamp
 from service.tokenizer import count_tokens
 from service.usage import ledger_write
@@ -58,11 +58,12 @@ class TurnMachine:
         self._request = request
         self._calls = calls
         self._pace = pace
-        self._request_id = request_id
+        self.request_id = request_id
         self._pieces: list[str] = []
         self._bytes = 0
         self._finish: str | None = None
         self._usage: Usage | None = None
+        self._lost: BrainstemError | None = None
         self._started = self._saved = self._sent = 0.0
         self._first_token: float | None = None
         self._epoch = datetime.now(UTC)
@@ -83,8 +84,8 @@ class TurnMachine:
             case Saved(version):
                 return self._on_saved(version)
             case SaveFailed(error):
-                return self._on_save_failed(error)
-            case _ if self.turn.status.terminal:
+                return self._on_save_failed(error, at)
+            case _ if self.turn.status.terminal or self._lost:
                 return []
             case Delta(text):
                 return self._on_delta(text, at)
@@ -152,19 +153,31 @@ class TurnMachine:
 
     def _on_saved(self, version: str) -> list[Effect]:
         self._version = version
+        if self._lost:
+            return self._give_up()
         if not self.turn.status.terminal:
             return []
         self.done = True
         return [Send(ending(self.turn))]
 
-    def _on_save_failed(self, error: BrainstemError) -> list[Effect]:
-        """A checkpoint may fail and be made up for; a lost turn (deleted, or ended by others) or end may not."""
-        if not self.turn.status.terminal and not isinstance(error, StoreError):
+    def _on_save_failed(self, error: BrainstemError, at: float) -> list[Effect]:
+        """A checkpoint may fail and be made up for; the end may not. A turn that was deleted, or ended by others, is lost,
+        but its calls were paid: they are recorded all the same."""
+        if self._lost or (self.turn.status.terminal and not isinstance(error, StoreError)):
+            self._lost = self._lost or error
+            return self._give_up()
+        if not isinstance(error, StoreError):
             return []
+        self._lost = Conflict("The chat was deleted, or this turn was ended from elsewhere.")
+        self.call = self.call or self._ledger_row(at)
+        return [Save([ledger_write(call) for call in (*self._calls, self.call)])]
+
+    def _give_up(self) -> list[Effect]:
+        assert self._lost
         self.done = True
         status = self.turn.status if self.turn.status is TurnStatus.FAILED else TurnStatus.INTERRUPTED
-        self.turn = replace(self.turn, status=status, error=describe(error), lease=None)
-        return [Send(Error(self.turn))]
+        self.turn = replace(self.turn, status=status, error=describe(self._lost), lease=None)
+        return [Send(Error(self.turn, kept=False))]
 
     def _set(self, status: TurnStatus, at: float, *, lease: str | None) -> None:
         self.turn = replace(
@@ -192,7 +205,7 @@ class TurnMachine:
             estimated=self._usage is None,
             first_token_ms=None if first is None else (first - self._started) * 1000,
             total_ms=(at - self._started) * 1000,
-            request_id=self._request_id,
+            request_id=self.request_id,
             chat=self.turn.chat,
             turn=self.turn.id,
         )
@@ -201,8 +214,3 @@ class TurnMachine:
 def ending(turn: Turn) -> Done | Error:
     """The last event of a turn that has ended."""
     return Error(turn) if turn.error else Done(turn)
-
-
-def call_id(turn: Turn, kind: str) -> str:
-    """The ledger id of a turn's call: the same for each writer of the same attempt."""
-    return f"{turn.chat}.{turn.id}.{kind}" if turn.attempt == 1 else f"{turn.chat}.{turn.id}.{kind}.{turn.attempt}"

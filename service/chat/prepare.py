@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from service import logging as log
 from service.apps import App
 from service.backends.interfaces import ModelRequest
-from service.chat.machine import Pace, TurnMachine, call_id
+from service.chat.machine import Pace, TurnMachine
 from service.context import Context, Prompt, Retrieved, build
-from service.conversations import Conversations, describe, save_writes
-from service.errors import BrainstemError, Unprocessable
+from service.conversations import Conversations, call_id, describe, save_writes
+from service.errors import BrainstemError, DeadlineExceeded, Unavailable, Unprocessable
 from service.models import Call, Chat, Scope, Turn, TurnStatus, timestamp
 from service.usage import ledger_write
 
 T = TypeVar("T")
+
+MAX_PROMPT_BYTES = 400_000
+"""With the longest reply and its citations still within the 1 MiB that a stored document may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,22 @@ class Repeated:
 
 
 class Turns:
-    """Prepares turns: one parallel stage of accept ∥ history ∥ user data ∥ embed → search, then the prompt."""
+    """Prepares turns: one parallel stage of accept ∥ history ∥ user data ∥ embed → search, then the prompt.
 
-    def __init__(self, conversations: Conversations, context: Context, model: str, pace: Pace, pool: Executor) -> None:
+    The searches have threads and room of their own: a slow embedder must not keep others from being refused at once.
+    """
+
+    def __init__(
+        self, conversations: Conversations, context: Context, model: str, pace: Pace, *, threads: int, seconds: float
+    ) -> None:
         self._conversations = conversations
         self._context = context
         self._model = model
         self._pace = pace
-        self._pool = pool
+        self._seconds = seconds
+        self._reads = ThreadPoolExecutor(2 * threads, thread_name_prefix="stage")
+        self._searches = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._room = threading.BoundedSemaphore(2 * threads)
 
     def prepare(
         self, scope: Scope, app: App, chat_id: str, turn_id: str | None, text: str, request_id: str = ""
@@ -57,34 +69,53 @@ class Turns:
         """Accept a message and gather its prompt. Raises what `Conversations.begin` raises, `Unprocessable` for a message
         that is empty or too long; what fails once the turn is accepted also ends it as FAILED."""
         check_text(app, text)
-        found = self._run(self._context.retrieve, scope, app, text)
+        found = self._search(scope, app, text)
         accept = self._run(self._conversations.begin, scope, chat_id, turn_id, text)
         history = self._run(self._conversations.history, scope, chat_id, app.file.context.history_turns)
         data = self._run(self._context.user_data, scope, app)
         try:
             begun = accept.result()
         except BrainstemError:
-            found.add_done_callback(lambda future: self._account(scope, future))
+            self._abandon(scope, found)
             raise
         if begun.version is None:
-            found.add_done_callback(lambda future: self._account(scope, future))
+            self._abandon(scope, found)
             return Repeated(scope, begun.turn, begun.chat)
         try:
             past = [turn for turn in history.result() if turn.seq < begun.turn.seq]
-            prompt = build(app, text, past, data.result(), found.result())
+            prompt = build(app, text, past, data.result(), self._found(found))
         except BrainstemError as error:
-            found.add_done_callback(lambda future: self._account(scope, future))
+            self._abandon(scope, found)
             self._fail(scope, begun.turn, begun.version, error)
             raise
         request = self._request(app, begun.turn, prompt)
-        turn = replace(begun.turn, citations=prompt.passages, model=request.model)
+        turn = replace(begun.turn, citations=prompt.passages, model=request.model, input_tokens=prompt.tokens)
         embedding = found.result().call
         calls = [search_row(embedding, turn, request_id)] if embedding else []
         machine = TurnMachine(replace(begun, turn=turn), begun.version, request, calls, self._pace, request_id)
         return Prepared(scope, machine, request)
 
     def _run(self, function: Callable[..., T], *args: object) -> Future[T]:
-        return self._pool.submit(contextvars.copy_context().run, function, *args)
+        return self._reads.submit(contextvars.copy_context().run, function, *args)
+
+    def _search(self, scope: Scope, app: App, text: str) -> Future[Retrieved]:
+        if not self._room.acquire(blocking=False):
+            raise Unavailable("Too many questions at once. Try again.", retry_after=1)
+        run = contextvars.copy_context().run
+        found = self._searches.submit(run, self._context.retrieve, scope, app, text)
+        found.add_done_callback(lambda _: self._room.release())
+        return found
+
+    def _found(self, found: Future[Retrieved]) -> Retrieved:
+        try:
+            return found.result(self._seconds)
+        except TimeoutError:
+            raise DeadlineExceeded("The search in your documents took too long.") from None
+
+    def _abandon(self, scope: Scope, found: Future[Retrieved]) -> None:
+        """Leave a search whose question was refused, failed or answered before; what it cost is recorded all the same."""
+        if not found.cancel():
+            found.add_done_callback(lambda future: self._account(scope, future))
 
     def _request(self, app: App, turn: Turn, prompt: Prompt) -> ModelRequest:
         model = app.file.model
@@ -106,7 +137,7 @@ class Turns:
 
     def _account(self, scope: Scope, found: Future[Retrieved]) -> None:
         """Record the embedding of a question that was refused or answered before: it was paid all the same."""
-        call = None if found.cancelled() or found.exception() else found.result().call
+        call = None if found.exception() else found.result().call
         if call is None:
             return
         try:
@@ -119,7 +150,7 @@ def check_text(app: App, text: str) -> None:
     limit = app.file.limits.message_chars
     if not text.strip():
         raise Unprocessable("The message is empty.")
-    if len(text) > limit:
+    if len(text) > limit or len(text.encode()) > MAX_PROMPT_BYTES:
         raise Unprocessable(f"The message is longer than {limit} characters.")
 
 
