@@ -39,20 +39,20 @@ class Usage:
         self._documents = documents
 
     def record(self, scope: Scope, *calls: Call) -> None:
-        """Record calls whose result is stored elsewhere or was thrown away."""
+        """Record calls that no stored result goes with, like a search alone."""
         if calls:
             self._documents.commit(scope, [ledger_write(call) for call in calls])
 
     def summary(self, scope: Scope, days: int) -> tuple[str, list[UsageRow]]:
         """Return the first moment counted and a row per day, kind and model, newest day first."""
         since = timestamp(datetime.now(UTC) - timedelta(days=days))
-        groups: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
+        sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for call in self._calls(scope, since):
-            groups[call.created[:10], call.kind, call.model].append(call)
-        rows = [
-            UsageRow(*key, len(calls), sum(c.input_tokens for c in calls), sum(c.output_tokens for c in calls))
-            for key, calls in groups.items()
-        ]
+            row = sums[call.created[:10], call.kind, call.model]
+            row[0] += 1
+            row[1] += call.input_tokens
+            row[2] += call.output_tokens
+        rows = [UsageRow(*key, *figures) for key, figures in sums.items()]
         return since, sorted(rows, key=lambda row: (row.day, row.kind, row.model), reverse=True)
 
     def _calls(self, scope: Scope, since: str) -> Iterator[Call]:

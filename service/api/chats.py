@@ -32,14 +32,14 @@ def chats(services: Services) -> list[AnyOperation]:
     def list_chats(call: Call[PageQuery, None]) -> msgspec.Struct:
         limit = call.query.limit
         found = conversations.chats(call.scope, limit, cursors.decode(call.query.cursor))
-        more = cursors.encode((found[-1].updated, found[-1].id)) if len(found) == limit else None
+        more = cursors.after(found, limit, "updated")
         return schemas.ChatsAnswer([chat_answer(chat) for chat in found], more)
 
     def get_chat(call: Call[PageQuery, None]) -> msgspec.Struct:
         limit = call.query.limit
         chat = conversations.chat(call.scope, call.ids["chat"])
         found = conversations.turns(call.scope, chat.id, limit, cursors.decode(call.query.cursor))
-        more = cursors.encode((found[-1].seq, found[-1].id)) if len(found) == limit else None
+        more = cursors.after(found, limit, "seq")
         turns = [turn_answer(turn) for turn in reversed(found)]
         described = msgspec.structs.asdict(chat_answer(chat))
         return schemas.ChatWithTurnsAnswer(**described, turns=turns, next_cursor=more)

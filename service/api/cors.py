@@ -8,7 +8,7 @@ from service.apps import AppCatalog
 from service.errors import BrainstemError
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
-HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Firebase-AppCheck"
+HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Firebase-AppCheck"
 EXPOSED = "Location, Retry-After, X-Request-Id"
 
 

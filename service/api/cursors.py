@@ -5,13 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
+from typing import Protocol
 
 from service.errors import BadRequest
 
-Position = tuple[str | int | float, str]
+Position = tuple[str | int, str]
 
 
-def encode(position: Position) -> str:
+class Listed(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+def after(found: Sequence[Listed], limit: int, field: str) -> str | None:
+    """The cursor behind a page that was ordered by `field`, or None if nothing can follow it."""
+    if len(found) < limit:
+        return None
+    position: Position = getattr(found[-1], field), found[-1].id
     return base64.urlsafe_b64encode(json.dumps(position, separators=(",", ":")).encode()).decode().rstrip("=")
 
 

@@ -23,7 +23,7 @@ def data(services: Services) -> list[AnyOperation]:
         limit = call.query.limit
         query = Query(("data",), "updated", descending=True, after=cursors.decode(call.query.cursor), limit=limit)
         found = [data_answer(snapshot) for snapshot in documents.query(call.scope, query)]
-        more = cursors.encode((found[-1].updated, found[-1].id)) if len(found) == limit else None
+        more = cursors.after(found, limit, "updated")
         return schemas.DataListAnswer(found, more)
 
     def get_data(call: Call[NoQuery, None]) -> msgspec.Struct:

@@ -32,7 +32,7 @@ def documents(services: Services) -> list[AnyOperation]:
     def list_documents(call: Call[PageQuery, None]) -> msgspec.Struct:
         limit = call.query.limit
         found = ingestion.documents(call.scope, limit, cursors.decode(call.query.cursor))
-        more = cursors.encode((found[-1].created, found[-1].id)) if len(found) == limit else None
+        more = cursors.after(found, limit, "created")
         return schemas.DocumentsAnswer([document_answer(document) for document in found], more)
 
     def get_document(call: Call[NoQuery, None]) -> msgspec.Struct:
