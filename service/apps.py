@@ -128,10 +128,9 @@ class AppCatalog:
         folder = self._folder / app_id
         known = self._loaded.get(app_id)
         try:
-            if known and known[0] == stamps(folder, known[1]):
+            if known and known[0] == stamps(folder, known[1].file.prompt):
                 return known[1]
-            app = load(folder)
-            self._loaded[app_id] = (stamps(folder, app), app)
+            self._loaded[app_id] = load_stamped(folder)
         except FileNotFoundError:
             self._loaded.pop(app_id, None)
             raise NotFound from None
@@ -140,21 +139,40 @@ class AppCatalog:
             if known is None:
                 raise
             return known[1]
-        return app
+        return self._loaded[app_id][1]
 
 
 def load(folder: Path) -> App:
     """Read and validate an app's folder; raises `ConfigError`, or `FileNotFoundError` if it has no `app.toml`."""
-    path = folder / "app.toml"
+    return load_stamped(folder)[1]
+
+
+def load_stamped(folder: Path) -> tuple[tuple[int, int], App]:
+    """Load an app with the stamps its files had before they were read, so that a change in between is seen at the next use."""
     if not APP_ID.fullmatch(folder.name):
         raise ConfigError(f"{folder}: an app's folder is named with a-z, 0-9 and -, starts with a letter, 32 at most.")
+    before = stamp(folder / "app.toml")
+    file = read_file(folder / "app.toml")
+    stamped = before, prompt_stamp(folder, file.prompt)
+    return stamped, App(folder.name, file, read_prompt(folder, file.prompt))
+
+
+def read_file(path: Path) -> AppFile:
     try:
-        file = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), AppFile)
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), AppFile)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {explain(str(error))}") from None
-    return App(folder.name, file, read_prompt(folder, file.prompt))
+
+
+def unreadable(path: Path, error: OSError) -> ConfigError:
+    reason = error.strerror or type(error).__name__
+    return ConfigError(f"{path}: cannot be read: {reason}. Make it a file that the service's user may read.")
 
 
 def explain(message: str) -> str:
@@ -172,19 +190,46 @@ def explain(message: str) -> str:
 
 
 def read_prompt(folder: Path, name: str) -> str:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{folder / 'app.toml'}: `prompt` leads out of the app's folder. Name a file inside of it.")
+    path, toml = folder / name, folder / "app.toml"
+    if "\0" in name:
+        raise ConfigError(f"{toml}: `prompt` holds a NUL character. Remove it.")
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        inside = path.resolve().is_relative_to(folder.resolve())
+        text = path.read_text(encoding="utf-8").strip() if inside else ""
+    except (
+        OSError,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:  # a RuntimeError is a loop of links, before Python 3.13
+        reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(
-            f"{folder / 'app.toml'}: `prompt` names {name}, which cannot be read as text. Create it or correct the name."
+            f"{toml}: `prompt` names {name}, which cannot be read as text: {reason}. "
+            "Create it, correct the name, or let the service's user read it."
         ) from None
+    if not inside:
+        raise ConfigError(f"{toml}: `prompt` leads out of the app's folder. Name a file inside of it.")
     if not text:
         raise ConfigError(f"{path}: the prompt is empty. Say in it what the app is for.")
     return text
 
 
-def stamps(folder: Path, app: App) -> tuple[int, ...]:
-    return tuple((folder / name).stat().st_mtime_ns for name in ("app.toml", app.file.prompt))
+def stamps(folder: Path, prompt: str) -> tuple[int, int]:
+    """Return when an app's files were changed; raises `FileNotFoundError` if it has no `app.toml`."""
+    return stamp(folder / "app.toml"), prompt_stamp(folder, prompt)
+
+
+def stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def prompt_stamp(folder: Path, prompt: str) -> int:
+    """As `stamp`; a prompt that is not there is 0, for editors take a file away for a moment when they save it."""
+    try:
+        return (folder / prompt).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0

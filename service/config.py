@@ -56,16 +56,18 @@ class Settings:
 
     max_body_bytes: int = setting(1_000_000, "Largest JSON body")
     max_upload_bytes: int = setting(25_000_000, "Largest file to upload")
-    upload_seconds: int = setting(120, "Seconds that one upload may take")
-    send_seconds: float = setting(30.0, "x")
+    upload_seconds: int = setting(120, "Seconds that a client may take to send a request, its upload included")
+    send_seconds: float = setting(30.0, "Seconds that a client may take to read the next 64 KiB of an answer")
     parse_seconds: int = setting(60, "Seconds that reading one file may take")
     parse_memory_bytes: int = setting(1_500_000_000, "Memory that reading one file may take")
     max_document_chunks: int = setting(5_000, "Chunks that one document may have")
     ingest_workers: int = setting(2, "Documents ingested at once by this process")
 
     connect_seconds: float = setting(2.0, "Seconds to connect to a model")
-    first_byte_seconds: float = setting(30.0, "Seconds until a model's first byte")
-    idle_seconds: float = setting(15.0, "Seconds between two bytes of a model's answer")
+    first_byte_seconds: float = setting(
+        60.0, "Seconds until a model's first text, its thinking included; also what one embedding call may take"
+    )
+    idle_seconds: float = setting(15.0, "Seconds between two pieces of a model's answer")
     stage_seconds: float = setting(20.0, "Seconds to gather a prompt: history, data, search")
     turn_seconds: float = setting(240.0, "Seconds that a turn may take in all")
     heartbeat_seconds: float = setting(1.0, "Seconds of silence after which a stream sends a heartbeat")
@@ -77,6 +79,8 @@ class Settings:
             raise ConfigError(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
         if self.threads < 1:
             raise ConfigError("THREADS must be 1 or more.")
+        if self.upload_seconds <= 0 or self.send_seconds <= 0:
+            raise ConfigError("UPLOAD_SECONDS and SEND_SECONDS must both be more than 0.")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Settings:

@@ -24,7 +24,8 @@ BrainstemError
 │   └── PreconditionFailed
 └── DependencyError             503  something behind us fails
     ├── Unavailable             503  store, index, blobs, queue or keys
-    ├── UpstreamBusy            503  the model's provider is overloaded, or our quota there is used up
+    ├── UpstreamBusy            503  the model's provider is overloaded
+    │   └── UpstreamQuota       503  our quota or money at the provider is used up
     ├── UpstreamConfig          503  the provider refuses our key or model
     ├── UpstreamProtocol        502  the provider answers nonsense
     ├── UpstreamInterrupted     502  the answer broke off
@@ -216,10 +217,18 @@ class Unavailable(DependencyError):
 
 
 class UpstreamBusy(DependencyError):
-    """The model's provider is overloaded, or our quota there is used up."""
+    """The model's provider is overloaded."""
 
     code = "upstream_busy"
     title = "The model is busy"
+
+
+class UpstreamQuota(UpstreamBusy):
+    """Our quota or money at the model's provider is used up, which trying again does not change."""
+
+    code = "upstream_quota"
+    title = "The model's quota is used up"
+    retryable = False
 
 
 class UpstreamConfig(DependencyError):

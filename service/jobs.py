@@ -14,6 +14,7 @@ from service.ingestion.pipeline import Received
 from service.models import Job, JobStatus, Scope, timestamp
 from service.records import from_record, to_record
 
+OUTBOX_SECONDS = 2.0
 MAX_ATTEMPTS = 4
 """Fewer than a queue delivers an address, so that a job ends FAILED before its queue gives it up."""
 
@@ -45,9 +46,15 @@ class Jobs:
         self._kinds = kinds
 
     def submit(self, scope: Scope, job: Job, writes: Sequence[Write] = ()) -> None:
-        """Record a job, together with the writes that belong to it, and have it delivered."""
+        """Record a job, together with the writes that belong to it, and have it delivered.
+
+        The queue knows of it first, for a little later: a process that dies once it is recorded leaves no job behind that
+        nobody delivers, and a delivery of what was never recorded ends by itself.
+        """
+        address = JobAddress(scope, job.id)
+        self._queue.enqueue(address, delay=OUTBOX_SECONDS)
         self._documents.commit(scope, [*writes, Create(("jobs", job.id), to_record(job))])
-        self._queue.enqueue(JobAddress(scope, job.id))
+        self._queue.enqueue(address)
 
     def submit_ingestion(self, scope: Scope, received: Received) -> None:
         """Have a received document ingested, unless it is already."""

@@ -97,7 +97,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """An uploaded file and what became of it; `id` follows from the content, so one file is one document."""
+    """An uploaded file and what became of it; `id` follows from the content, so one file is one document.
+
+    `written` bounds the chunks that any attempt may have stored or indexed: what must go when the document goes.
+    """
 
     id: str
     title: str
@@ -111,6 +114,7 @@ class Document:
     chunks: int = 0
     done: int = 0
     total: int = 0
+    written: int = 0
     embedder: str = ""
     error: str | None = None
 

@@ -56,7 +56,8 @@ def submitted(flask: Flask, handler: Scripted) -> tuple[Jobs, JobAddress]:
     now = timestamp()
     job = Job(id="j1", kind="test", status=JobStatus.PENDING, input={}, created=now, updated=now)
     jobs.submit(of_job("alpha", "ada"), job)
-    [address] = queue.addresses
+    address, again = queue.addresses
+    assert address == again
     return jobs, address
 
 

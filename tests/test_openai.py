@@ -31,6 +31,7 @@ from service.errors import (
     UpstreamConfig,
     UpstreamInterrupted,
     UpstreamProtocol,
+    UpstreamQuota,
 )
 from tests.kit.models import (
     KEY,
@@ -235,9 +236,9 @@ def test_a_busy_provider_is_asked_twice_more(model: LanguageModel, upstream: Ups
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_provider_that_stays_busy_is_busy(model: LanguageModel, upstream: Upstream, status: int) -> None:
+def test_a_provider_that_stays_busy_is_busy(settings: Settings, upstream: Upstream, status: int) -> None:
     upstream.always(faults.status(status))
-    assert broken(model)[1].code == "upstream_busy"
+    assert broken(model_of(replace(settings, first_byte_seconds=30)))[1].code == "upstream_busy"
     assert len(upstream.requests) == 3
 
 
@@ -259,8 +260,8 @@ def test_an_error_page_is_an_error_like_any_other(model: LanguageModel, upstream
 @pytest.mark.parametrize(
     ("fault", "error", "retry_after"),
     [
-        (faults.insufficient_quota(), UpstreamBusy, None),
-        (faults.status(402), UpstreamBusy, None),
+        (faults.insufficient_quota(), UpstreamQuota, None),
+        (faults.status(402), UpstreamQuota, None),
         (faults.rate_limited(retry_after=3600), UpstreamBusy, 60),
         (faults.status(503, retry_after=20), UpstreamBusy, 20),
         (faults.key_leak(401), UpstreamConfig, None),
@@ -289,11 +290,11 @@ def test_an_error_page_is_an_error_like_any_other(model: LanguageModel, upstream
     ],
 )
 def test_a_refusal_or_nonsense_is_not_tried_again(
-    model: LanguageModel, upstream: Upstream, fault: Response, error: type[BrainstemError], retry_after: int | None
+    settings: Settings, upstream: Upstream, fault: Response, error: type[BrainstemError], retry_after: int | None
 ) -> None:
     upstream.always(fault)
     began = time.monotonic()
-    came, caught = broken(model)
+    came, caught = broken(model_of(replace(settings, first_byte_seconds=30)))
     assert (came, type(caught), caught.retry_after) == ("", error, retry_after)
     assert len(upstream.requests) == 1
     assert time.monotonic() - began < 2
@@ -308,6 +309,7 @@ def test_no_word_of_the_provider_and_no_key_gets_out(
     caplog.set_level(logging.DEBUG)
     upstream.always(fault)
     error = broken(model)[1]
+    assert not [record for record in caplog.records if record.name.startswith(("openai", "httpx2", "httpcore2"))]
     said = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
     for secret in (faults.LEAKED_KEY, KEY, PROMPT, "Incorrect", "choices"):
         assert secret not in said
@@ -349,7 +351,8 @@ def test_a_closed_port_fails_fast(settings: Settings) -> None:
 def test_an_address_that_swallows_connections_is_given_up_after_two_attempts(settings: Settings) -> None:
     answer(model_of(settings))
     with blackhole() as port:
-        model = model_of(replace(settings, openai_base_url=f"http://127.0.0.1:{port}/v1", connect_seconds=0.8))
+        url = f"http://127.0.0.1:{port}/v1"
+        model = model_of(replace(settings, openai_base_url=url, connect_seconds=0.8, first_byte_seconds=30))
         began = time.monotonic()
         assert isinstance(broken(model)[1], Unavailable)
         assert 2 * 0.8 <= time.monotonic() - began < 3 * 0.8

@@ -94,6 +94,13 @@ def test_close_ends_the_wait_for_another_attempt(patient: Settings, upstream: Up
     assert len(upstream.requests) == 1
 
 
+def test_a_stream_that_is_read_twice_makes_one_call(model: LanguageModel, upstream: Upstream) -> None:
+    stream = model.stream(REQUEST)
+    assert Finish("stop") in list(stream)
+    assert list(stream) == []
+    assert len(upstream.requests) == 1
+
+
 def test_a_stream_that_is_closed_before_it_is_read_makes_no_call(model: LanguageModel, upstream: Upstream) -> None:
     stream = model.stream(REQUEST)
     stream.close()

@@ -19,6 +19,7 @@ from service.errors import (
     UpstreamBusy,
     UpstreamConfig,
     UpstreamProtocol,
+    UpstreamQuota,
 )
 from tests.kit.models import (
     embedder_of,
@@ -26,6 +27,7 @@ from tests.kit.models import (
 )
 from tests.kit.upstream import (
     DIMENSIONS,
+    Repeat,
     Response,
     Upstream,
     faults,
@@ -124,7 +126,7 @@ def test_a_busy_embedder_is_asked_up_to_five_times_more(embedder: Embedder, upst
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (faults.insufficient_quota(), UpstreamBusy),
+        (faults.insufficient_quota(), UpstreamQuota),
         (faults.rate_limited(retry_after=3600), UpstreamBusy),
         (faults.key_leak(), UpstreamConfig),
         (faults.html(), UpstreamProtocol),
@@ -143,6 +145,13 @@ def test_an_embedder_that_refuses_or_talks_nonsense(
         embedder.embed(["a"])
     assert faults.LEAKED_KEY not in "".join(traceback.format_exception(caught.value))
     assert len(upstream.requests) == 1
+
+
+def test_an_answer_without_end_is_cut_off(embedder: Embedder, upstream: Upstream) -> None:
+    upstream.script(Response([Repeat(b" " * 1_000_000)]), on="embeddings")
+    with pytest.raises(UpstreamProtocol, match="too long"):
+        embedder.embed(["a"])
+    upstream.until(lambda: upstream.connections == 0, seconds=1)
 
 
 NO_VECTORS = [

@@ -159,6 +159,14 @@ def test_many_streams_at_once_never_mix(tmp_path: Path, upstream: Upstream, envi
         assert not failures
 
 
+def test_headers_of_a_proxy_change_nothing(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        for name in ("SCRIPT_NAME", "Script-Name", "PATH_INFO", "X-Forwarded-Proto", "X-Forwarded-Prefix"):
+            status, answer = server.request("GET", "/health", headers={name: "/x"})
+            assert (status, answer["status"]) == (200, "ok"), name
+            assert server.request("GET", "/x/health", headers={name: "/x"})[0] == 404, name
+
+
 def test_malformed_http_never_brings_a_5xx(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         head = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -49,7 +50,9 @@ def downloads(services: Services) -> list[AnyOperation]:
 
     def get_blob(call: Call[NoQuery, None]) -> Response:
         file, filename = blobs.resolve(call.ids["token"])
-        response = send_file(file, mimetype="application/octet-stream", as_attachment=True, download_name=filename)
+        name = "".join(character if character.isprintable() else "_" for character in filename)
+        response = send_file(file, mimetype="application/octet-stream", as_attachment=True, download_name=name)
+        response.content_length = os.fstat(file.fileno()).st_size
         response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
         return response
 

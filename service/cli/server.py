@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # nothing of gunicorn has types
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from service import logging as log
 from service.app import create_app
+from service.cli.connection import ClientSocket
 from service.cli.output import sentence
 from service.config import Settings
 from service.errors import BrainstemError
@@ -58,8 +59,7 @@ class Application:
         self.cut_at = float("inf")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = self._flask(environ, start_response)
-        return body if isinstance(body, environ["wsgi.file_wrapper"]) else Cuttable(self, body)
+        return Cuttable(self, self._flask(environ, start_response))
 
 
 class Cuttable:
@@ -99,9 +99,15 @@ class Server(BaseApplication):  # type: ignore[misc]
             "timeout": 60,
             "graceful_timeout": GRACE_SECONDS,
             "keepalive": KEEPALIVE_SECONDS,
+            # It would wait for a client that does not read without an end.
+            "sendfile": False,
             "loglevel": "error",
             "accesslog": None,
             "control_socket_disable": True,
+            # Every local client is on loopback, which gunicorn takes for a proxy whose headers may rewrite the path.
+            "forwarder_headers": "",
+            "forwarded_allow_ips": "",
+            "secure_scheme_headers": {},
         }
         for name, value in choices.items():
             self.cfg.set(name, value)
@@ -118,6 +124,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's threaded worker. SIGTERM lets streams go on for a while, Ctrl-C cuts them; both keep what came of them."""
 
     wsgi: Application
+
+    def handle(self, conn: TConn) -> object:
+        """Answer a connection's next request, in a thread of its own."""
+        if not isinstance(conn.sock, ClientSocket):
+            settings = self.wsgi.services.settings
+            conn.sock = ClientSocket.adopt(
+                conn.sock, receive_seconds=settings.upload_seconds, send_seconds=settings.send_seconds
+            )
+        conn.sock.expect_request()
+        stays = super().handle(conn)
+        if not stays:
+            # Here, for gunicorn does it in the loop that accepts connections, which would stand still meanwhile.
+            conn.sock.say_goodbye()
+        return stays
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._stop(STREAM_SECONDS)

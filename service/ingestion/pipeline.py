@@ -9,6 +9,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -25,7 +26,7 @@ from service.backends.interfaces import (
 )
 from service.config import Settings
 from service.context import documents_path
-from service.errors import DocumentRejected, NotFound, StoreError, TooLarge
+from service.errors import Conflict, DocumentRejected, NotFound, StoreError, TooLarge
 from service.ingestion.chunks import chunk, embedding_text
 from service.ingestion.sandbox import Limits, read
 from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, timestamp
@@ -36,6 +37,10 @@ T = TypeVar("T")
 BATCH = 400
 TITLE_CHARS = 200
 LINK_SECONDS = 600
+DELETE_TRIES = 100
+
+STALE_SECONDS = 300
+"""A document whose ingestion showed no sign of life for so long is ingested anew when it is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Ingestion:
             created=now,
             updated=now,
             job=uuid.uuid4().hex,
-            chunks=known.chunks if found else 0,
+            written=known.written if found else 0,
         )
         record = to_record(document)
         return Received(document, (Update(path, record, found.version) if found else Create(path, record),))
@@ -96,7 +101,8 @@ class Ingestion:
     def _needs_ingestion(self, document: Document) -> bool:
         if document.status is JobStatus.COMPLETED:
             return document.embedder != self._embedder.name
-        return document.status in (JobStatus.FAILED, JobStatus.PENDING)
+        stale = timestamp(datetime.now(UTC) - timedelta(seconds=STALE_SECONDS))
+        return document.status is JobStatus.FAILED or document.updated < stale
 
     def documents(self, scope: Scope, limit: int, after: tuple[str | int | float, str] | None = None) -> list[Document]:
         """Return documents, the newest first."""
@@ -114,10 +120,23 @@ class Ingestion:
         return url, LINK_SECONDS
 
     def delete(self, scope: Scope, document_id: str) -> None:
-        """Forget a document with its chunks, vectors and file; raises `NotFound`. Repeating it after a failure completes it."""
-        document = self.document(scope, document_id)
-        self._forget(scope, document)
-        self._documents.commit(scope, [Delete(documents_path(scope, document_id))])
+        """Forget a document with its chunks, vectors and file; raises `NotFound`. Repeating it after a failure completes it.
+
+        The record goes last and only as it was read: an ingestion that moved on meanwhile makes the deletion begin again, and
+        one that has yet to save finds no record and cleans up after itself.
+        """
+        fenced = self._load(scope, document_id)
+        for _ in range(DELETE_TRIES):
+            self._forget(scope, document_id, fenced.document.written)
+            try:
+                self._documents.commit(scope, [Delete(documents_path(scope, document_id), fenced.version)])
+                return
+            except StoreError:
+                try:
+                    fenced = self._load(scope, document_id)
+                except NotFound:
+                    return  # someone else deleted it
+        raise Conflict("This document is being changed. Try again.", retry_after=1)
 
     def ingest(self, scope: Scope, document_id: str, job: str) -> None:
         """Make a received document searchable; a repeated delivery ends the same.
@@ -128,16 +147,19 @@ class Ingestion:
         try:
             fenced = self._load(scope, document_id)
         except NotFound:
+            # An earlier attempt may have written before the document was deleted.
+            self._forget(scope, document_id, self._settings.max_document_chunks)
             return
         if fenced.document.job != job or fenced.document.status.terminal:
             return
         try:
             self._save(scope, fenced, status=JobStatus.PROCESSING, done=0, total=0)
             chunks = self._read(scope, fenced.document)
-            self._save(scope, fenced, total=len(chunks))
+            self._save(scope, fenced, total=len(chunks), written=max(len(chunks), fenced.document.written))
             entries = self._embed(scope, fenced, chunks)
             self._store(scope, fenced.document, chunks, entries)
-            self._save(scope, fenced, status=JobStatus.COMPLETED, chunks=len(chunks), embedder=self._embedder.name)
+            count, embedder = len(chunks), self._embedder.name
+            self._save(scope, fenced, status=JobStatus.COMPLETED, chunks=count, written=count, embedder=embedder)
         except StoreError:
             self._clean_up(scope, fenced.document)
 
@@ -201,13 +223,13 @@ class Ingestion:
         return entries
 
     def _store(self, scope: Scope, document: Document, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
-        if document.chunks > len(chunks):
-            self._vectors.delete(scope, document.id, document.chunks)
+        if document.written > len(chunks):
+            self._vectors.delete(scope, document.id, document.written)
         for batch in batches(chunks, BATCH):
             self._documents.commit(
                 scope, [Set(documents_path(scope, document.id, "chunks", str(c.n)), to_record(c)) for c in batch]
             )
-        stale = [documents_path(scope, document.id, "chunks", str(n)) for n in range(len(chunks), document.chunks)]
+        stale = [documents_path(scope, document.id, "chunks", str(n)) for n in range(len(chunks), document.written)]
         for paths in batches(stale, BATCH):
             self._documents.commit(scope, [Delete(path) for path in paths])
         for some in batches(entries, BATCH):
@@ -217,14 +239,14 @@ class Ingestion:
         """Remove what was written of a document that was deleted while it was ingested."""
         [found] = self._documents.get(scope, documents_path(scope, document.id))
         if found is None:
-            self._forget(scope, document)
+            self._forget(scope, document.id, document.written)
 
-    def _forget(self, scope: Scope, document: Document) -> None:
-        self._vectors.delete(scope, document.id, max(document.chunks, document.total))
-        chunks = documents_path(scope, document.id, "chunks")
+    def _forget(self, scope: Scope, document_id: str, written: int) -> None:
+        self._vectors.delete(scope, document_id, written)
+        chunks = documents_path(scope, document_id, "chunks")
         while found := self._documents.query(scope, Query(chunks, "n", limit=BATCH)):
             self._documents.commit(scope, [Delete(piece.path) for piece in found])
-        self._blobs.delete(scope, blob_name(document.id))
+        self._blobs.delete(scope, blob_name(document_id))
 
 
 def blob_name(document_id: str) -> str:
@@ -257,7 +279,7 @@ def title_of(filename: str) -> str:
     """A file's name without folders and without characters that cannot be shown."""
     name = filename.replace("\\", "/").rpartition("/")[2]
     shown = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c)[0] != "C").strip()
-    return shown[-TITLE_CHARS:] or "Untitled"
+    return shown[-TITLE_CHARS:] if shown.strip(". ") else "Untitled"
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

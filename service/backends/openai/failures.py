@@ -28,6 +28,7 @@ from service.errors import (
     UpstreamConfig,
     UpstreamInterrupted,
     UpstreamProtocol,
+    UpstreamQuota,
 )
 
 UNREACHABLE = "The model's provider cannot be reached."
@@ -106,7 +107,7 @@ def refusal(exc: openai.APIStatusError) -> BrainstemError:
     if too_long(exc):
         return ContextTooLong("The chat is longer than the model can read.")
     if without_quota(exc):
-        return UpstreamBusy("Our quota at the model's provider is used up.")
+        return UpstreamQuota("Our quota at the model's provider is used up.")
     if status in BUSY or status >= 500:
         wait = min(math.ceil(retry_after(exc) or 0), LONGEST_RETRY_AFTER)
         return UpstreamBusy(f"The model's provider is overloaded or failing ({status}).", retry_after=wait or None)
