@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from service import logging as log
 from service.backends.interfaces import Create, DocumentStore, JobAddress, JobQueue, Update, Write
-from service.errors import BrainstemError, DependencyError, NotFound, StoreError
+from service.errors import BrainstemError, Conflict, DependencyError, NotFound, StoreError
 from service.ingestion import Ingestion
 from service.ingestion.pipeline import Received
 from service.models import Job, JobStatus, Scope, timestamp
@@ -57,7 +57,7 @@ class Jobs:
         self._queue.enqueue(address)
 
     def submit_ingestion(self, scope: Scope, received: Received) -> None:
-        """Have a received document ingested, unless it is already."""
+        """Have a received document ingested, unless it is already; raises `Conflict` if it was deleted meanwhile."""
         if not received.writes:
             return
         document = received.document
@@ -71,8 +71,12 @@ class Jobs:
         )
         try:
             self.submit(scope, job, received.writes)
-        except StoreError:
-            return  # the same file was received twice at once; the other one's job ingests it
+        except StoreError as exc:
+            [found] = self._documents.get(scope, received.writes[0].path)
+            if found is None:
+                self._kinds[job.kind].fail(scope, job, "Deleted.")  # removes the file that was just stored
+                raise Conflict("This document was deleted meanwhile. Send it again.", retry_after=1) from exc
+            # Otherwise the same file was received twice at once, and the other one's job ingests it.
 
     def run(self, address: JobAddress) -> None:
         """Run a delivered job; raises if it should be delivered again."""

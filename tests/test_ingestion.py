@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,13 +11,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service.backends.interfaces import Delete, JobAddress, Set, Update
-from service.errors import NotFound, StoreError, Unavailable
-from service.models import Document, JobStatus
-from service.records import from_record, to_record
+from service.backends.interfaces import Delete, JobAddress, Update
+from service.errors import NotFound, StoreError, Unavailable, UpstreamConfig
+from service.models import JobStatus
 from service.scope import of_job
 from tests.kit.client import User
-from tests.kit.upstream import Upstream
+from tests.kit.upstream import Gate, Request, Response, Upstream, faults
+from tests.kit.upstream.replies import embeddings
 
 TEXT = "\n\n".join(f"# Part {n}\n\nThe zebra secret number {n} is canary-{n}." for n in range(6)).encode()
 ADA = of_job("alpha", "ada")
@@ -51,6 +53,18 @@ def found(ada: User) -> int:
     return len(ada.post("search", json={"text": "zebra secret", "limit": 50}).json["passages"])
 
 
+def embedding_calls(ada: User) -> int:
+    """Calls of the ledger; a search is one too, so count before searching."""
+    return sum(row["calls"] for row in ada.get("usage").json["rows"] if row["kind"] == "embedding")
+
+
+def embedded_behind(gate: Gate, count: int) -> Response:
+    """The answer to an embedding call of so many texts, held back until the gate is opened."""
+    asked = {"model": "text-embedding-3-small", "input": ["zebra"] * count}
+    answer = embeddings(Request("POST", "/v1/embeddings", {}, json.dumps(asked).encode(), 0.0))
+    return replace(answer, steps=[gate, *answer.steps])
+
+
 def leftovers(flask: Flask, document: str) -> list[str]:
     """What is stored of a document in any backend."""
     backends = flask.extensions["brainstem"].backends
@@ -71,18 +85,50 @@ def ingestion(flask: Flask) -> Any:
     return services.ingestion
 
 
+def raising(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def grow_stale(flask: Flask, document: str) -> None:
+    """Make a document look as if its worker had been silent for long."""
+    changes = {"status": "PROCESSING", "updated": "2020-01-01T00:00:00.000000Z"}
+    flask.extensions["brainstem"].backends.documents.commit(ADA, [Update(("documents", document), changes)])
+
+
 def deliver(flask: Flask, document: str) -> None:
     services = flask.extensions["brainstem"]
     services.jobs.run(JobAddress(ADA, services.ingestion.document(ADA, document).job))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("method", ["upsert"])
-def test_a_document_deleted_while_it_is_indexed_is_gone(
-    flask: Flask, ada: User, ingestion: Any, method: str, when: str
+def test_a_document_deleted_while_it_is_embedded_is_gone_and_its_call_is_counted(
+    flask: Flask, ada: User, upstream: Upstream
 ) -> None:
+    gate = Gate()
+    upstream.script(embedded_behind(gate, 6), on="embeddings")
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
-    vectors = Interrupting(ingestion._vectors, method, **{when: lambda: ada.call("DELETE", f"documents/{document}")})
+    services = flask.extensions["brainstem"]
+    path = ("jobs", services.ingestion.document(ADA, document).job)
+    assert gate.reached.wait(10)
+    assert ada.call("DELETE", f"documents/{document}").status_code == 204
+    gate.open()
+    for _ in range(200):
+        [job] = services.backends.documents.get(ADA, path)
+        if JobStatus(job.data["status"]).terminal:
+            break
+        time.sleep(0.05)
+    assert job.data["status"] == "COMPLETED"
+    assert embedding_calls(ada) == 1
+    assert found(ada) == 0
+    assert leftovers(flask, document) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_document_deleted_while_it_is_indexed_is_gone(flask: Flask, ada: User, ingestion: Any, when: str) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    vectors = Interrupting(ingestion._vectors, "upsert", **{when: lambda: ada.call("DELETE", f"documents/{document}")})
     ingestion._vectors = vectors
     deliver(flask, document)
     assert vectors.fired >= 1
@@ -107,13 +153,10 @@ def test_a_document_deleted_after_its_worker_died_leaves_nothing(flask: Flask, a
     class Died(BaseException):
         pass
 
-    def die() -> None:
-        raise Died
-
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
     job = ingestion.document(ADA, document).job
     index = ingestion._vectors
-    ingestion._vectors = Interrupting(index, "upsert", after=die)
+    ingestion._vectors = Interrupting(index, "upsert", after=raising(Died()))
     with pytest.raises(Died):
         deliver(flask, document)
     ingestion._vectors = index
@@ -141,6 +184,124 @@ def test_a_delivery_without_a_document_cleans_up_what_an_earlier_one_wrote(
     assert leftovers(flask, document) == []
 
 
+def test_what_an_outrun_job_indexed_goes_with_the_document(flask: Flask, ada: User, ingestion: Any) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+
+    def delete_and_send_again() -> None:
+        assert ada.call("DELETE", f"documents/{document}").status_code == 204
+        assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+
+    ingestion._vectors = Interrupting(ingestion._vectors, "upsert", before=delete_and_send_again)
+    deliver(flask, document)
+    assert ada.get(f"documents/{document}").json["status"] == "PENDING"
+    assert found(ada) == 6
+    assert ada.call("DELETE", f"documents/{document}").status_code == 204
+    assert found(ada) == 0
+    assert leftovers(flask, document) == []
+
+
+def test_a_job_that_fails_after_its_document_was_deleted_leaves_nothing(
+    flask: Flask, ada: User, ingestion: Any
+) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    ingestion._vectors = Interrupting(
+        ingestion._vectors,
+        "upsert",
+        before=lambda: ada.call("DELETE", f"documents/{document}"),
+        after=raising(UpstreamConfig()),
+    )
+    deliver(flask, document)
+    assert ada.get(f"documents/{document}").status_code == 404
+    assert found(ada) == 0
+    assert leftovers(flask, document) == []
+
+
+def test_a_file_sent_while_its_document_is_deleted_is_refused_and_may_be_sent_again(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
+) -> None:
+    upstream.script(faults.key_leak(), on="embeddings")
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    deliver(flask, document)
+    # The record was read; before the file is stored again, the deletion runs to its end.
+    ingestion._blobs = Interrupting(ingestion._blobs, "put", before=lambda: ada.call("DELETE", f"documents/{document}"))
+    refused = ada.upload("z.md", TEXT, "text/markdown")
+    assert (refused.status_code, refused.json["code"]) == (409, "conflict")
+    assert leftovers(flask, document) == []
+    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+    deliver(flask, document)
+    assert found(ada) == 6
+
+
+def test_a_file_sent_twice_at_once_is_ingested_once(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
+) -> None:
+    jobs = flask.extensions["brainstem"].jobs
+    jobs._queue = Interrupting(
+        jobs._queue, "enqueue", before=lambda: ada.upload("z.md", TEXT, "text/markdown").status_code
+    )
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    deliver(flask, document)
+    assert len(upstream.asked("embeddings")) == 1
+    assert found(ada) == 6
+
+
+def test_a_file_whose_ingestion_failed_may_be_sent_again(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
+) -> None:
+    upstream.script(faults.key_leak(), on="embeddings")
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    deliver(flask, document)
+    assert ada.get(f"documents/{document}").json["status"] == "FAILED"
+    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+    deliver(flask, document)
+    now = ada.get(f"documents/{document}").json
+    assert (now["status"], now.get("error")) == ("COMPLETED", None)
+    assert found(ada) == 6
+    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 200
+
+
+def test_a_document_replaced_while_it_is_ingested_is_the_new_job_s(flask: Flask, ada: User, ingestion: Any) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    old = ingestion.document(ADA, document).job
+
+    def replace_and_ingest() -> None:
+        grow_stale(flask, document)
+        assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+        deliver(flask, document)
+
+    ingestion._vectors = Interrupting(ingestion._vectors, "upsert", before=replace_and_ingest)
+    deliver(flask, document)
+    now = ingestion.document(ADA, document)
+    assert (now.job != old, now.status) == (True, JobStatus.COMPLETED)
+    assert found(ada) == 6
+    assert ada.call("DELETE", f"documents/{document}").status_code == 204
+    assert found(ada) == 0
+
+
+def test_a_late_delivery_of_an_outrun_job_does_nothing(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
+) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    old = ingestion.document(ADA, document).job
+    grow_stale(flask, document)
+    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+    flask.extensions["brainstem"].jobs.run(JobAddress(ADA, old))
+    assert ada.get(f"documents/{document}").json["status"] == "PENDING"
+    assert upstream.asked("embeddings") == []
+
+
+def test_a_document_that_is_done_is_not_paid_for_again_though_its_job_never_learned_it(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
+) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    deliver(flask, document)
+    path = ("jobs", ingestion.document(ADA, document).job)
+    flask.extensions["brainstem"].backends.documents.commit(ADA, [Update(path, {"status": "PROCESSING"})])
+    deliver(flask, document)
+    assert len(upstream.asked("embeddings")) == 1
+    assert ada.get(f"documents/{document}").json["status"] == "COMPLETED"
+
+
 def test_a_file_sent_again_while_it_waits_is_not_queued_twice(flask: Flask, ada: User, ingestion: Any) -> None:
     first = ada.upload("z.md", TEXT, "text/markdown")
     again = ada.upload("z.md", TEXT, "text/markdown")
@@ -151,13 +312,7 @@ def test_a_file_sent_again_while_it_waits_is_not_queued_twice(flask: Flask, ada:
 
 def test_a_file_whose_ingestion_was_lost_may_be_sent_again(flask: Flask, ada: User, ingestion: Any) -> None:
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
-    store = flask.extensions["brainstem"].backends.documents
-    path = ("documents", document)
-    [snapshot] = store.get(ADA, path)
-    lost = replace(
-        from_record(Document, snapshot.data), status=JobStatus.PROCESSING, updated="2020-01-01T00:00:00.000000Z"
-    )
-    store.commit(ADA, [Set(path, to_record(lost))])
+    grow_stale(flask, document)
     assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
     deliver(flask, document)
     assert ada.get(f"documents/{document}").json["status"] == "COMPLETED"
@@ -200,14 +355,19 @@ def test_a_job_that_is_delivered_twice_at_once_runs_once(
     assert ada.get(f"documents/{document}").json["status"] == "COMPLETED"
 
 
-def test_embedding_calls_are_counted_once_however_often_they_are_recorded(
-    flask: Flask, ada: User, ingestion: Any
+def test_every_attempt_counts_the_embedding_calls_it_made(
+    flask: Flask, ada: User, ingestion: Any, upstream: Upstream
 ) -> None:
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
-    deliver(flask, document)
-    deliver(flask, document)
-    [row] = [row for row in ada.get("usage").json["rows"] if row["kind"] == "embedding"]
-    assert row["calls"] == 1
+    ingestion._vectors = Interrupting(ingestion._vectors, "upsert", before=raising(Unavailable()))
+    with pytest.raises(Unavailable):
+        deliver(flask, document)
+    assert embedding_calls(ada) == 1
+    for _ in range(2):
+        deliver(flask, document)
+    assert embedding_calls(ada) == len(upstream.asked("embeddings")) == 2
+    assert ada.call("DELETE", f"documents/{document}").status_code == 204
+    assert embedding_calls(ada) == 2
 
 
 def test_a_job_whose_process_dies_before_it_is_queued_is_delivered_all_the_same(flask: Flask, ada: User) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from flask import Flask
 
 from service.backends.interfaces import JobAddress
+from service.backends.local.queue import ATTEMPTS, LocalQueue
+from service.backends.local.secrets import EnvironmentSecrets
+from service.config import Settings
 from service.errors import DocumentRejected, NotFound, Unavailable, UpstreamConfig
 from service.jobs import MAX_ATTEMPTS, Handler, Jobs
 from service.models import Job, JobStatus, Scope, timestamp
@@ -135,3 +142,25 @@ def test_an_address_without_a_job_is_delivered_again(flask: Flask) -> None:
     jobs, address = submitted(flask, Scripted())
     with pytest.raises(NotFound):
         jobs.run(JobAddress(address.scope, "nothing"))
+
+
+def test_an_address_whose_job_was_never_recorded_is_given_up(flask: Flask, settings: Settings) -> None:
+    jobs, address = submitted(flask, Scripted())
+    asked: list[str] = []
+    queue = LocalQueue(
+        replace(settings, data_dir=settings.data_dir / "alone"), EnvironmentSecrets(settings), backoff=0.01
+    )
+
+    def run(delivered: JobAddress) -> None:
+        asked.append(delivered.id)
+        jobs.run(delivered)
+
+    queue.start(run)
+    queue.enqueue(JobAddress(address.scope, "refused"))
+    with closing(sqlite3.connect(settings.data_dir / "alone" / "jobs.sqlite3")) as rows:
+        deadline = time.monotonic() + 15
+        while rows.execute("SELECT count(*) FROM jobs").fetchone()[0] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert rows.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    queue.stop()
+    assert asked == ["refused"] * ATTEMPTS

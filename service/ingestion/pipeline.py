@@ -141,16 +141,11 @@ class Ingestion:
     def ingest(self, scope: Scope, document_id: str, job: str) -> None:
         """Make a received document searchable; a repeated delivery ends the same.
 
-        Raises `DocumentRejected` with the reason, which `fail` records; a document that is gone or that another job ingests
-        is left alone.
+        Raises `DocumentRejected` with the reason, which `fail` records. A document that another job ingests is left alone;
+        of one that is gone, what earlier attempts wrote is removed.
         """
-        try:
-            fenced = self._load(scope, document_id)
-        except NotFound:
-            # An earlier attempt may have written before the document was deleted.
-            self._forget(scope, document_id, self._settings.max_document_chunks)
-            return
-        if fenced.document.job != job or fenced.document.status.terminal:
+        fenced = self._load_for(scope, document_id, job)
+        if fenced is None:
             return
         try:
             self._save(scope, fenced, status=JobStatus.PROCESSING, done=0, total=0)
@@ -164,19 +159,29 @@ class Ingestion:
             self._clean_up(scope, fenced.document)
 
     def fail(self, scope: Scope, document_id: str, job: str, reason: str) -> None:
-        """Record why a document cannot be searched."""
-        try:
-            fenced = self._load(scope, document_id)
-            if fenced.document.job == job and not fenced.document.status.terminal:
-                self._save(scope, fenced, status=JobStatus.FAILED, error=reason)
-        except (NotFound, StoreError):
+        """Record why a document cannot be searched; one that is gone or that another job ingests is left as `ingest` does."""
+        fenced = self._load_for(scope, document_id, job)
+        if fenced is None:
             return
+        try:
+            self._save(scope, fenced, status=JobStatus.FAILED, error=reason)
+        except StoreError:
+            self._clean_up(scope, fenced.document)
 
     def _load(self, scope: Scope, document_id: str) -> Fenced:
         [found] = self._documents.get(scope, documents_path(scope, document_id))
         if found is None:
             raise NotFound
         return Fenced(from_record(Document, found.data), found.version)
+
+    def _load_for(self, scope: Scope, document_id: str, job: str) -> Fenced | None:
+        """Return a document that this job is to ingest; what is left of one that is gone is removed."""
+        try:
+            fenced = self._load(scope, document_id)
+        except NotFound:
+            self._forget(scope, document_id)
+            return None
+        return fenced if fenced.document.job == job and not fenced.document.status.terminal else None
 
     def _save(self, scope: Scope, fenced: Fenced, **changes: object) -> None:
         document = replace(fenced.document, updated=timestamp(), **changes)  # type: ignore[arg-type]  # field by field
@@ -200,11 +205,12 @@ class Ingestion:
     def _embed(self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk]) -> list[Entry]:
         entries: list[Entry] = []
         document = fenced.document
+        attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays again
         for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
             start = time.monotonic()
             embeddings = self._embedder.embed([embedding_text(document.title, piece) for piece in batch])
             call = Call(
-                id=f"{document.job}.{n}",
+                id=f"{attempt}.{n}",
                 kind="embedding",
                 model=self._embedder.name,
                 created=timestamp(),
@@ -241,8 +247,9 @@ class Ingestion:
         if found is None:
             self._forget(scope, document.id, document.written)
 
-    def _forget(self, scope: Scope, document_id: str, written: int) -> None:
-        self._vectors.delete(scope, document_id, written)
+    def _forget(self, scope: Scope, document_id: str, written: int = 0) -> None:
+        # The record need not know of every chunk: a job that was outrun may have written after the file was sent anew.
+        self._vectors.delete(scope, document_id, max(written, self._settings.max_document_chunks))
         chunks = documents_path(scope, document_id, "chunks")
         while found := self._documents.query(scope, Query(chunks, "n", limit=BATCH)):
             self._documents.commit(scope, [Delete(piece.path) for piece in found])
