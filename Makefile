@@ -29,9 +29,13 @@ bench: .venv/.dev ## Measure speed and retrieval quality on this machine
 	$(BIN)/python -m bench
 
 lock: ## Resolve the dependencies anew (needs uv)
-	@for set in "local" "dev"; do \
-	  extras="--extra ingest --extra local --extra build"; [ $$set = dev ] && extras="$$extras --extra dev"; \
-	  uv pip compile pyproject.toml $$extras --universal --python-version 3.11 --generate-hashes --no-header \
+	@for set in local google dev; do \
+	  case $$set in \
+	    local) extras="ingest local build";; \
+	    google) extras="ingest google postgres";; \
+	    dev) extras="ingest local build google postgres dev";; \
+	  esac; \
+	  uv pip compile pyproject.toml $$(printf -- '--extra %s ' $$extras) --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --override requirements/overrides.txt -q -o requirements/$$set.lock || exit 1; done
 
 clean: ## Remove .venv and the local data

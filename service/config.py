@@ -14,6 +14,7 @@ from service.errors import ConfigError
 
 T = TypeVar("T")
 
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -26,10 +27,12 @@ def setting(default: T, help: str, *, secret: bool = False) -> T:
 class Settings:
     """Each field is the environment variable of the same name in capitals; `.env` in the working folder fills what is unset."""
 
-    backends: str = setting("local", "Which family of backends to use: `local` (this machine)")
+    backends: str = setting(
+        "local", "Which family of backends to use: `local` (this machine) or `google` (Firebase and Google Cloud)"
+    )
     backend_tokens: str = setting("", "Who verifies tokens, if not the family's: a name, or `package.module:Class`")
     backend_documents: str = setting("", "Where documents are stored, if not in the family's store")
-    backend_vectors: str = setting("", "What finds passages, if not the family's index")
+    backend_vectors: str = setting("", "What finds passages, if not the family's index: `vertex`, `pgvector` …")
     backend_embedder: str = setting("", "What embeds text: `local` or `openai` (default when a key or base URL is set)")
     backend_model: str = setting("", "What answers: `local` or `openai` (default when a key or base URL is set)")
     backend_blobs: str = setting("", "Where files are kept, if not in the family's blob store")
@@ -37,7 +40,35 @@ class Settings:
     backend_secrets: str = setting("", "Where secrets are read, if not from the family's store")
 
     google_cloud_project: str = setting("demo-brainstem", "Project id: the audience of every token")
-    k_service: str = setting("", "Set by Cloud Run; local backends refuse to start when it is")
+    google_cloud_region: str = setting("us-central1", "Region of Vertex AI, Cloud Tasks and the service itself")
+    k_service: str = setting("", "Set by Cloud Run; local backends and emulators refuse to start when it is")
+    service_url: str = setting(
+        "", "URL of this service: the audience of the tokens that Cloud Tasks and functions send"
+    )
+    internal_callers: str = setting("", "Service accounts that may call `/internal`: e-mail addresses, with commas")
+    check_revoked: bool = setting(False, "Ask Firebase at every request whether the user's sign-in was revoked")
+    membership_seconds: float = setting(30.0, "Seconds that a membership read from a record is believed")
+    firestore_database: str = setting("(default)", "Firestore database")
+    storage_bucket: str = setting("", "Cloud Storage bucket for files")
+    tasks_queue: str = setting("brainstem", "Cloud Tasks queue for jobs")
+    tasks_service_account: str = setting("", "Service account in whose name Cloud Tasks calls this service")
+    vertex_index: str = setting("", "Id of the Vertex AI index, for BACKEND_VECTORS=vertex")
+    vertex_index_endpoint: str = setting("", "Id of the index endpoint that the index is deployed to")
+    vertex_deployed_index: str = setting("", "Id of the deployed index at that endpoint")
+    vertex_model: str = setting("google/gemini-2.5-flash", "Model that answers, when the model is `google`")
+    vertex_embedding_model: str = setting("gemini-embedding-001", "Model that embeds, when the embedder is `google`")
+    postgres_url: str = setting("", "Database for BACKEND_VECTORS=pgvector: postgresql://…", secret=True)
+    firebase_api_key: str = setting("", "Web API key of the Firebase project, which is public: pages sign in with it")
+    firebase_auth_domain: str = setting("", "Domain of the sign-in pages; empty is the project's own")
+    firebase_web_app: str = setting("", "Firebase app id of this service's own pages")
+
+    firebase_auth_emulator_host: str = setting("", "host:port of the Auth emulator: no token's signature is checked")
+    firestore_emulator_host: str = setting("", "host:port of the Firestore emulator")
+    storage_emulator_host: str = setting("", "http://host:port of a Cloud Storage emulator")
+    cloud_tasks_emulator_host: str = setting("", "host:port of a Cloud Tasks emulator")
+    secret_manager_emulator_host: str = setting("", "host:port of a Secret Manager emulator")
+    vertex_emulator_host: str = setting("", "host:port of a Vertex AI emulator")
+    google_keys_emulator_host: str = setting("", "host:port that serves public keys in Google's stead")
 
     bind_host: str = setting("127.0.0.1", "Address to listen on")
     port: int = setting(8080, "Port to listen on")
@@ -89,6 +120,18 @@ class Settings:
         given: dict[str, Any] = {f.name: parse(f, values[variable(f)]) for f in fields(cls) if values.get(variable(f))}
         return cls(**given)
 
+    @property
+    def emulators(self) -> list[str]:
+        """The variables set that have emulators take the place of real services."""
+        return [variable(f) for f in fields(self) if f.name.endswith("_emulator_host") and getattr(self, f.name)]
+
+    def require(self, purpose: str, *names: str) -> None:
+        """Raise `ConfigError` that lists those of the settings that are empty, and what each is."""
+        missing = [f for f in fields(self) if f.name in names and not getattr(self, f.name)]
+        if missing:
+            listed = "; ".join(f"{variable(f)} ({f.metadata['help']})" for f in missing)
+            raise ConfigError(f"{purpose} needs settings that are missing: {listed}.")
+
     def rows(self) -> Iterator[tuple[str, str, bool, str]]:
         """Yield (variable, value, whether it differs from the default, help) of each setting, secrets masked."""
         for f in fields(self):
@@ -104,6 +147,10 @@ def variable(f: Field[Any]) -> str:
 def parse(f: Field[Any], text: str) -> str | int | float | Path:
     default: Any = f.default
     kind = type(default)
+    if kind is bool:
+        if text.lower() not in BOOLEANS:
+            raise ConfigError(f"{variable(f)} must be `true` or `false`.")
+        return BOOLEANS[text.lower()]
     try:
         value: str | int | float | Path = kind(text)
     except ValueError:

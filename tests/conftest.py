@@ -14,6 +14,7 @@ from service.app import create_app
 from service.config import Settings
 from tests.kit.apps import write_app
 from tests.kit.client import User
+from tests.kit.emulators import Emulators, emulators
 from tests.kit.upstream import Upstream
 
 KEPT = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CI", "VIRTUAL_ENV", "SSL_CERT_FILE"}
@@ -61,3 +62,10 @@ def flask(served: Settings) -> Iterator[Flask]:
 def ada(flask: Flask) -> User:
     """A user of the app `alpha`."""
     return User(flask, "ada", "alpha")
+
+
+@pytest.fixture(scope="session")
+def firebase() -> Iterator[Emulators]:
+    """The Auth, Firestore and Storage emulators, one set for the whole run: a test takes names of its own or clears them."""
+    with emulators("auth", "firestore", "storage") as running:
+        yield running

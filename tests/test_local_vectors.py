@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.backends.fusion import fuse
 from service.backends.interfaces import Entry, Search
-from service.backends.local.fusion import fuse
 from service.backends.local.matrices import Matrices, Matrix
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.vectors import LocalVectors
-from service.backends.local.words import names_something, spaced, terms
+from service.backends.words import names_something, spaced, terms
 from service.config import Settings
 from service.errors import Unavailable
 from service.models import Passage, Scope

@@ -32,6 +32,9 @@ class TokenVerifier(Protocol):
     def verify_app(self, token: str) -> str:
         """Return the Firebase app id that an App Check token proves; raises as `verify` does."""
 
+    def verify_service(self, token: str, audience: str) -> str:
+        """Return the e-mail address of the service account that signed in to `audience` by OIDC; raises as `verify` does."""
+
     def check(self) -> None: ...
 
 
@@ -86,6 +89,9 @@ class Query:
 
     `where` holds (field, operator, value) with the operators of Firestore `== < <= > >=`; documents without the ordering field
     are left out. `after` continues behind a document given by its (field value, id).
+
+    `of_every_user` reads, for a scope without user, a collection of one segment of all the app's users: snapshots then have
+    the path `("users", uid, collection, id)`, and `after` does not go with it.
     """
 
     collection: Path
@@ -94,6 +100,7 @@ class Query:
     where: Sequence[tuple[str, Literal["==", "<", "<=", ">", ">="], str | int | float | bool]] = ()
     after: tuple[str | int | float, str] | None = None
     limit: int = 100
+    of_every_user: bool = False
 
 
 class DocumentStore(Protocol):

@@ -10,17 +10,32 @@ from service.config import Settings
 from service.errors import ConfigError
 
 LOCAL = "service.backends.local"
+GOOGLE = "service.backends.google"
+OPENAI = "service.backends.openai"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ADAPTERS: dict[str, dict[str, str]] = {
-    "tokens": {"local": f"{LOCAL}.tokens:LocalTokens"},
-    "documents": {"local": f"{LOCAL}.documents:SQLiteDocuments"},
-    "vectors": {"local": f"{LOCAL}.vectors:LocalVectors"},
-    "embedder": {"local": f"{LOCAL}.embedder:MiniLM", "openai": "service.backends.openai:OpenAIEmbedder"},
-    "model": {"local": f"{LOCAL}.stand_in:StandInModel", "openai": "service.backends.openai:OpenAIModel"},
-    "blobs": {"local": f"{LOCAL}.blobs:FileBlobs"},
-    "queue": {"local": f"{LOCAL}.queue:LocalQueue"},
-    "secrets": {"local": f"{LOCAL}.secrets:EnvironmentSecrets"},
+    "tokens": {"local": f"{LOCAL}.tokens:LocalTokens", "google": f"{GOOGLE}.firebase:FirebaseTokens"},
+    "documents": {"local": f"{LOCAL}.documents:SQLiteDocuments", "google": f"{GOOGLE}.firestore:FirestoreDocuments"},
+    "vectors": {
+        "local": f"{LOCAL}.vectors:LocalVectors",
+        "google": f"{GOOGLE}.firestore:FirestoreVectors",
+        "vertex": f"{GOOGLE}.vertex:VertexVectors",
+        "pgvector": "service.backends.postgres:PostgresVectors",
+    },
+    "embedder": {
+        "local": f"{LOCAL}.embedder:MiniLM",
+        "google": f"{GOOGLE}.embeddings:VertexEmbedder",
+        "openai": f"{OPENAI}:OpenAIEmbedder",
+    },
+    "model": {
+        "local": f"{LOCAL}.stand_in:StandInModel",
+        "google": f"{OPENAI}:VertexModel",
+        "openai": f"{OPENAI}:OpenAIModel",
+    },
+    "blobs": {"local": f"{LOCAL}.blobs:FileBlobs", "google": f"{GOOGLE}.gcs:CloudStorage"},
+    "queue": {"local": f"{LOCAL}.queue:LocalQueue", "google": f"{GOOGLE}.cloud_tasks:CloudTasks"},
+    "secrets": {"local": f"{LOCAL}.secrets:EnvironmentSecrets", "google": f"{GOOGLE}.secrets:SecretManager"},
 }
 
 
@@ -52,6 +67,7 @@ def build(settings: Settings) -> Backends:
     names = chosen(settings)
     targets = {seam: target(seam, name) for seam, name in names.items()}
     refuse_local_in_the_cloud(settings, targets)
+    refuse_emulators_in_the_cloud(settings)
     secrets = load("secrets", targets["secrets"])(settings)
     adapters = {seam: load(seam, where)(settings, secrets) for seam, where in targets.items() if seam != "secrets"}
     return Backends(**adapters, secrets=secrets, names=names)
@@ -75,4 +91,16 @@ def refuse_local_in_the_cloud(settings: Settings, targets: dict[str, str]) -> No
     if "tokens" in local and settings.bind_host not in LOOPBACK:
         raise ConfigError(
             f"BIND_HOST={settings.bind_host}: with local tokens anyone who reaches this server can be any user. Use BIND_HOST=127.0.0.1."
+        )
+
+
+def refuse_emulators_in_the_cloud(settings: Settings) -> None:
+    """Emulators take any token for true, so nothing of theirs may be set where real users are."""
+    if not settings.k_service:
+        return
+    if settings.emulators:
+        raise ConfigError(f"On Cloud Run no emulator takes a service's place. Unset {', '.join(settings.emulators)}.")
+    if settings.google_cloud_project.startswith("demo-"):
+        raise ConfigError(
+            f"GOOGLE_CLOUD_PROJECT={settings.google_cloud_project}: projects named demo-… are the emulators'. Set your project's id."
         )

@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from service.backends import paths
 from service.backends.interfaces import Blob, Secrets
-from service.backends.local import paths
 from service.backends.local.folder import available, key, private_folder
 from service.config import Settings
 from service.errors import BadRequest, NotFound

@@ -9,8 +9,9 @@ from contextlib import closing
 from itertools import islice
 from secrets import token_urlsafe
 
+from service.backends import limits, paths
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
-from service.backends.local import limits, paths, queries
+from service.backends.local import queries
 from service.backends.local.queries import INDEXED, Row, sort_key
 from service.backends.local.sqlite import Database
 from service.config import Settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from service.backends.interfaces import Entry, Hit
 from service.backends.local.matrices import Matrix
-from service.backends.local.words import spaced
+from service.backends.words import spaced
 from service.models import Passage, Scope
 
 SCHEMA = (

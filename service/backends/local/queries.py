@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
+from service.backends import limits, paths
 from service.backends.interfaces import Query
-from service.backends.local import limits, paths
 from service.errors import BadRequest
 from service.models import JSON, Scope
 

@@ -18,8 +18,8 @@ from secrets import token_hex
 
 import msgspec
 
+from service.backends import paths
 from service.backends.interfaces import JobAddress, Secrets
-from service.backends.local import paths
 from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import Unavailable

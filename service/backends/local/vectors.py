@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from service.backends.fusion import fuse
 from service.backends.interfaces import Entry, Hit, Search, Secrets
 from service.backends.local import passages
-from service.backends.local.fusion import fuse
 from service.backends.local.matrices import Matrices, Matrix
 from service.backends.local.passages import Shelf
 from service.backends.local.sqlite import Database
-from service.backends.local.words import names_something, terms
+from service.backends.words import names_something, terms
 from service.config import Settings
 from service.models import Scope
 

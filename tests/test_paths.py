@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.backends.local.paths import decode, encode, file_name, locate, root
+from service.backends.paths import decode, encode, file_name, locate, root
 from service.errors import BadRequest
 from service.models import Scope
 
