@@ -8,6 +8,7 @@ from service.api import cors, local, problems, routing
 from service.api.chats import chats
 from service.api.data import data
 from service.api.documents import documents
+from service.api.internal import internal
 from service.api.pages import pages
 from service.api.system import system
 from service.api.usage import usage
@@ -37,6 +38,7 @@ def create_flask(services: Services) -> Flask:
         "documents": documents(services),
         "data": data(services),
         "usage": usage(services),
+        "internal": internal(services),
     }
     if services.backends.names["tokens"] == "local":
         nouns["sign_in"] = local.sign_in(services)

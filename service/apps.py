@@ -17,13 +17,15 @@ from service import logging as log
 from service.errors import ConfigError, NotFound
 
 REMEDIES = {
-    "access.membership": 'Use "open" or "claim".',
+    "access.membership": 'Use "open", "claim", "tenant" or "record".',
     "access.origins": "Write scheme and host as a browser sends them, like https://recipes.example, without a path.",
     "context.data": "Name documents of the user's data with letters, digits, - and _.",
+    "retrieval.data": "Name documents of the user's data with letters, digits, - and _.",
 }
 APP_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 Count = Annotated[int, Meta(ge=0, le=1000)]
+DataName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Tokens = Annotated[int, Meta(ge=1, le=2_000_000)]
 
 
@@ -32,12 +34,21 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Access(Table, frozen=True):
-    """Who may use the app: any signed-in user (`open`), or those whose token's claim `apps` lists it (`claim`)."""
+    """Who may use the app.
 
-    membership: Literal["open", "claim"] = "open"
+    `open`: any signed-in user. `claim`: those whose token's claim `apps` maps the app to a role. `tenant`: the users of `tenant`.
+    `record`: those whom the app's own records give a role. A token of a tenant other than `tenant` is never let in.
+    """
+
+    membership: Literal["open", "claim", "tenant", "record"] = "open"
+    tenant: Annotated[str, Meta(max_length=128)] = ""
     anonymous: bool = False
     origins: tuple[Annotated[str, Meta(pattern=r"^https?://[a-z0-9.:\[\]-]+$")], ...] = ()
     firebase_apps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.membership == "tenant" and not self.tenant:
+            raise ValueError('membership = "tenant" needs `tenant`, the id of one')
 
 
 class Model(Table, frozen=True):
@@ -53,13 +64,17 @@ class ContextRules(Table, frozen=True):
 
     history_turns: Count = 10
     token_budget: Tokens = 8000
-    data: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ...] = ()
+    data: tuple[DataName, ...] = ()
 
 
 class Retrieval(Table, frozen=True):
-    """How the app's documents are searched: how many passages, and how many chunks around each come along."""
+    """How the app's documents are searched: how many passages, and how many chunks around each come along.
+
+    `data` names those of the user's own documents that are found like uploaded files.
+    """
 
     enabled: bool = True
+    data: tuple[DataName, ...] = ()
     passages: Annotated[int, Meta(ge=1, le=50)] = 6
     neighbours: Annotated[int, Meta(ge=0, le=5)] = 1
 

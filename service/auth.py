@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from service.backends.interfaces import TokenVerifier
-from service.errors import InvalidToken
+from service.errors import Forbidden, InvalidToken
 from service.models import Principal
 
 SKEW_SECONDS = 10
@@ -21,8 +21,26 @@ def authenticate(verifier: TokenVerifier, authorization: str | None, app_check: 
         uid=text(claims, "sub"),
         provider=provider(claims),
         claims=claims,
+        tenant=tenant(claims),
         firebase_app=verifier.verify_app(app_check) if app_check else None,
     )
+
+
+def authenticate_service(
+    verifier: TokenVerifier, authorization: str | None, audience: str, callers: Collection[str]
+) -> str:
+    """Prove a calling service account by its OIDC token, and return its e-mail address.
+
+    Google signs such tokens for any service account in the world, so `callers` lists ours. Raises `InvalidToken`, or
+    `Forbidden` for an account that is not one of them.
+    """
+    token = bearer(authorization)
+    if not audience or not callers:
+        raise InvalidToken("This service takes no internal calls: SERVICE_URL and INTERNAL_CALLERS are not both set.")
+    email = verifier.verify_service(token, audience)
+    if email not in callers:
+        raise Forbidden("This service account may not call here.")
+    return email
 
 
 def bearer(authorization: str | None) -> str:
@@ -60,11 +78,25 @@ def text(claims: Mapping[str, object], name: str) -> str:
     return value
 
 
-def provider(claims: Mapping[str, object]) -> str:
+def firebase_claim(claims: Mapping[str, object]) -> Mapping[str, object]:
     firebase = claims.get("firebase")
-    if not isinstance(firebase, Mapping) or "tenant" in firebase:
+    if not isinstance(firebase, Mapping):
         raise InvalidToken("The token is not one of this project's users.")
-    value = firebase.get("sign_in_provider")
+    return firebase
+
+
+def provider(claims: Mapping[str, object]) -> str:
+    value = firebase_claim(claims).get("sign_in_provider")
     if not isinstance(value, str):
         raise InvalidToken("The token does not say how its user signed in.")
+    return value
+
+
+def tenant(claims: Mapping[str, object]) -> str | None:
+    firebase = firebase_claim(claims)
+    if "tenant" not in firebase:
+        return None
+    value = firebase["tenant"]
+    if not isinstance(value, str) or not value:
+        raise InvalidToken("The token names no valid tenant.")
     return value

@@ -125,6 +125,12 @@ class Settings:
         """The variables set that have emulators take the place of real services."""
         return [variable(f) for f in fields(self) if f.name.endswith("_emulator_host") and getattr(self, f.name)]
 
+    @property
+    def callers(self) -> frozenset[str]:
+        """The service accounts that may call `/internal`, Cloud Tasks' own among them."""
+        listed = [*self.internal_callers.split(","), self.tasks_service_account]
+        return frozenset(email.strip() for email in listed if email.strip())
+
     def require(self, purpose: str, *names: str) -> None:
         """Raise `ConfigError` that lists those of the settings that are empty, and what each is."""
         missing = [f for f in fields(self) if f.name in names and not getattr(self, f.name)]

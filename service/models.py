@@ -18,12 +18,28 @@ def timestamp(moment: datetime | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, as their verified token says; `firebase_app` is the Firebase app id that App Check proved, if any."""
+    """Who is calling, as their verified token says.
+
+    `tenant` is the Identity Platform tenant that they signed in to, `firebase_app` the Firebase app id that App Check proved.
+    """
 
     uid: str
     provider: str
     claims: Mapping[str, object]
+    tenant: str | None = None
     firebase_app: str | None = None
+
+
+class Role(StrEnum):
+    """What a user is in an app: an admin is a member who also manages what the app shares, and sees its usage."""
+
+    MEMBER = "member"
+    ADMIN = "admin"
+
+    @classmethod
+    def named(cls, value: object) -> Role | None:
+        """Return the role of a name that was stored or claimed, None for anything else."""
+        return cls(value) if isinstance(value, str) and value in [*cls] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,14 @@ class Scope:
 
     app: str
     user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user let into an app."""
+
+    scope: Scope
+    role: Role
 
 
 class TurnStatus(StrEnum):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from service.apps import App
 from service.errors import Forbidden, InvalidToken
-from service.models import Principal, Scope
+from service.models import Member, Principal, Role, Scope
 
 
-def enter(principal: Principal, app: App) -> Scope:
-    """Let a principal into an app; raises `Forbidden` for who is no member, `InvalidToken` if the app is not proved."""
+def enter(principal: Principal, app: App, recorded: Callable[[Scope], Role | None]) -> Member:
+    """Let a principal into an app; `recorded` reads the role that the app's records give.
+
+    Raises `Forbidden` for who is no member, `InvalidToken` if the app is not proved.
+    """
     access = app.file.access
     if access.firebase_apps and principal.firebase_app is None:
         raise InvalidToken("This app demands App Check: send its token as `X-Firebase-AppCheck`.")
@@ -16,14 +21,22 @@ def enter(principal: Principal, app: App) -> Scope:
         raise Forbidden("The App Check token is another app's.")
     if principal.provider == "anonymous" and not access.anonymous:
         raise Forbidden("This app demands a real sign-in.")
-    if access.membership == "claim" and not is_member(principal, app.id):
+    # Tenants choose the uids of their users, so the same uid in another tenant is somebody else.
+    if principal.tenant != (access.tenant or None):
+        raise Forbidden("You signed in to another tenant than this app's.")
+    scope = Scope(app.id, principal.uid)
+    role = recorded(scope) if access.membership == "record" else claimed(principal, app.id)
+    if role is None and access.membership in ("open", "tenant"):
+        role = Role.MEMBER
+    if role is None:
         raise Forbidden("You are not a member of this app.")
-    return Scope(app.id, principal.uid)
+    return Member(scope, role)
 
 
-def is_member(principal: Principal, app_id: str) -> bool:
+def claimed(principal: Principal, app_id: str) -> Role | None:
+    """Return the role that the custom claim `apps`, like `{"recipes": "member"}`, gives for an app."""
     apps = principal.claims.get("apps")
-    return isinstance(apps, list) and app_id in apps
+    return Role.named(apps.get(app_id)) if isinstance(apps, Mapping) else None
 
 
 def shared(scope: Scope) -> Scope:
@@ -39,3 +52,8 @@ def local(app: App, user: str | None) -> Scope:
 def of_job(app: str, user: str | None) -> Scope:
     """The scope that a queue stored with a job when a verified caller made it."""
     return Scope(app, user)
+
+
+def of_event(app: App, user: str) -> Scope:
+    """The scope of what a client wrote under the security rules, which let users write to their own subtree alone."""
+    return Scope(app.id, user)

@@ -12,7 +12,9 @@ from service.config import Settings
 from service.context import Context
 from service.conversations import Conversations
 from service.ingestion import Ingestion
+from service.ingestion.notes import Notes
 from service.jobs import Jobs, handlers
+from service.members import Members
 from service.usage import Usage
 
 
@@ -23,12 +25,14 @@ class Services:
     settings: Settings
     backends: Backends
     apps: AppCatalog
+    members: Members
     conversations: Conversations
     context: Context
     turns: Turns
     usage: Usage
     ingestion: Ingestion
     jobs: Jobs
+    notes: Notes
 
 
 def assemble(settings: Settings, backends: Backends) -> Services:
@@ -45,14 +49,17 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         seconds=settings.stage_seconds,
     )
     ingestion = Ingestion(settings, backends)
+    jobs = Jobs(backends.documents, backends.queue, handlers(ingestion))
     return Services(
         settings=settings,
         backends=backends,
         apps=AppCatalog(settings.apps_dir),
+        members=Members(backends.documents, settings.membership_seconds),
         conversations=conversations,
         context=context,
         turns=turns,
         usage=Usage(backends.documents),
         ingestion=ingestion,
-        jobs=Jobs(backends.documents, backends.queue, handlers(ingestion)),
+        jobs=jobs,
+        notes=Notes(backends.documents, ingestion, jobs.submit_ingestion),
     )

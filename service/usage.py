@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from service.backends.interfaces import DocumentStore, Query, Write
+from service.backends.interfaces import DocumentStore, Path, Query, Write
 from service.backends.interfaces import Set as SetDocument
 from service.models import Call, Scope, timestamp
 from service.records import from_record, to_record
+from service.scope import shared
 
 PAGE = 500
 
@@ -32,6 +32,13 @@ def ledger_write(call: Call) -> Write:
     return SetDocument(("calls", call.id), to_record(call))
 
 
+@dataclass(frozen=True, slots=True)
+class AppUsageRow(UsageRow):
+    """As `UsageRow`, of one user of an app."""
+
+    user: str
+
+
 class Usage:
     """What was spent, read from the ledger."""
 
@@ -46,14 +53,20 @@ class Usage:
     def summary(self, scope: Scope, days: int) -> tuple[str, list[UsageRow]]:
         """Return the first moment counted and a row per day, kind and model, newest day first."""
         since = timestamp(datetime.now(UTC) - timedelta(days=days))
-        sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        for call in self._calls(scope, since):
-            row = sums[call.created[:10], call.kind, call.model]
-            row[0] += 1
-            row[1] += call.input_tokens
-            row[2] += call.output_tokens
-        rows = [UsageRow(*key, *figures) for key, figures in sums.items()]
+        rows = [
+            UsageRow(day, kind, model, *sums)
+            for (_, day, kind, model), sums in summed(("", call) for call in self._calls(scope, since))
+        ]
         return since, sorted(rows, key=lambda row: (row.day, row.kind, row.model), reverse=True)
+
+    def summary_of_app(self, scope: Scope, days: int) -> tuple[str, list[AppUsageRow]]:
+        """As `summary`, of all users of a scope's app: a row per day, user, kind and model."""
+        since = timestamp(datetime.now(UTC) - timedelta(days=days))
+        rows = [
+            AppUsageRow(day, kind, model, *sums, user)
+            for (user, day, kind, model), sums in summed(self._calls_of_app(scope, since))
+        ]
+        return since, sorted(rows, key=lambda row: (row.day, row.user, row.kind, row.model), reverse=True)
 
     def _calls(self, scope: Scope, since: str) -> Iterator[Call]:
         after: tuple[str, str] | None = None
@@ -66,3 +79,27 @@ class Usage:
             if len(page) < PAGE:
                 return
             after = (calls[-1].created, calls[-1].id)
+
+    def _calls_of_app(self, scope: Scope, since: str) -> Iterator[tuple[str, Call]]:
+        seen: set[Path] = set()
+        while True:
+            query = Query(("calls",), "created", where=[("created", ">=", since)], limit=PAGE, of_every_user=True)
+            page = self._documents.query(shared(scope), query)
+            # A page begins with the moment that the last one ended with, whose calls may have been seen.
+            new = [snapshot for snapshot in page if snapshot.path not in seen]
+            for snapshot in new:
+                yield snapshot.path[1], from_record(Call, snapshot.data)
+            if len(page) < PAGE or not new:
+                return
+            since = str(page[-1].data["created"])
+            seen = {snapshot.path for snapshot in page if snapshot.data["created"] == since}
+
+
+def summed(calls: Iterable[tuple[str, Call]]) -> Iterable[tuple[tuple[str, str, str, str], tuple[int, int, int]]]:
+    """Count calls and their tokens by user, day, kind and model."""
+    sums: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
+    for user, call in calls:
+        key = user, call.created[:10], call.kind, call.model
+        count, tokens_in, tokens_out = sums.get(key, (0, 0, 0))
+        sums[key] = count + 1, tokens_in + call.input_tokens, tokens_out + call.output_tokens
+    return sums.items()

@@ -31,7 +31,7 @@ def test_an_app_needs_a_name_and_a_prompt_only(tmp_path: Path) -> None:
         ("[limits]\nnonsense = 1", "`limits.nonsense`", "Remove it"),
         ('[limits]\nmessage_chars = "many"', "`limits.message_chars`", "Correct"),
         ("[retrieval]\npassages = 0", "`retrieval.passages`", "Correct"),
-        ('[access]\nmembership = "all"', "`access.membership`", 'Use "open" or "claim"'),
+        ('[access]\nmembership = "all"', "`access.membership`", 'Use "open", "claim", "tenant" or "record"'),
         ('[access]\norigins = ["https://a.example/path"]', "`access.origins[0]`", "https://recipes.example"),
         ('[access]\norigins = ["*"]', "`access.origins[0]`", "https://recipes.example"),
         ('prompt = "../../secret.txt"', "`prompt`", "inside"),

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from service.apps import App, AppFile
-from service.auth import authenticate
+from service.auth import authenticate, authenticate_service
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.tokens import LocalTokens
 from service.config import Settings
 from service.errors import Forbidden, InvalidToken
-from service.models import Principal
+from service.models import Principal, Role, Scope
 from service.scope import enter
 
 
@@ -36,6 +36,9 @@ class Claims:
         return self.claims
 
     def verify_app(self, token: str) -> str:
+        return token
+
+    def verify_service(self, token: str, audience: str) -> str:
         return token
 
     def check(self) -> None:
@@ -72,7 +75,6 @@ NOW = int(time.time())
         {"firebase": "x"},
         {"firebase": {}},
         {"firebase": {"sign_in_provider": None}},
-        {"firebase": {"sign_in_provider": "password", "tenant": "other"}},
     ],
 )
 def test_claims_that_the_sdk_lets_through_are_refused(changes: dict[str, Any]) -> None:
@@ -85,28 +87,110 @@ def app(**access: Any) -> App:
     return App("alpha", msgspec.convert({"name": "Alpha", "access": access}, AppFile), "Answer.")
 
 
-def principal(provider: str = "password", firebase_app: str | None = None, **claims: Any) -> Principal:
-    return Principal("ada", provider, claims, firebase_app)
+def principal(
+    provider: str = "password", firebase_app: str | None = None, tenant: str | None = None, **claims: Any
+) -> Principal:
+    return Principal("ada", provider, claims, tenant, firebase_app)
 
 
-def test_membership_by_claim() -> None:
+def role(principal: Principal, app: App, recorded: Role | None = None) -> Role:
+    member = enter(principal, app, lambda scope: recorded)
+    assert member.scope == Scope("alpha", "ada")
+    return member.role
+
+
+NO_ROLES = [
+    [],
+    ["alpha"],
+    "alpha",
+    {"alpha": True},
+    {"alpha": "owner"},
+    {"alpha": ["admin"]},
+    {"beta": "admin"},
+    None,
+    {"Alpha": "admin"},
+]
+
+
+@pytest.mark.parametrize("apps", NO_ROLES)
+def test_membership_by_claim(apps: object) -> None:
     closed = app(membership="claim")
-    assert enter(principal(apps=["alpha"]), closed).user == "ada"
-    for apps in ([], ["beta"], "alpha", {"alpha": True}, None, [["alpha"]]):
+    assert role(principal(apps={"alpha": "member", "beta": "admin"}), closed) is Role.MEMBER
+    assert role(principal(apps={"alpha": "admin"}), closed) is Role.ADMIN
+    with pytest.raises(Forbidden):
+        role(principal(apps=apps), closed, recorded=Role.ADMIN)
+
+
+def test_membership_by_record() -> None:
+    closed = app(membership="record")
+    assert role(principal(), closed, recorded=Role.MEMBER) is Role.MEMBER
+    assert role(principal(), closed, recorded=Role.ADMIN) is Role.ADMIN
+    with pytest.raises(Forbidden):
+        role(principal(apps={"alpha": "admin"}), closed)
+
+
+@pytest.mark.parametrize("apps", NO_ROLES)
+def test_everyone_is_a_member_of_an_open_app_and_its_admins_by_claim(apps: object) -> None:
+    assert role(principal(apps={"alpha": "admin"}), app()) is Role.ADMIN
+    assert role(principal(apps=apps), app(), recorded=Role.ADMIN) is Role.MEMBER
+
+
+def test_membership_by_tenant() -> None:
+    theirs = app(membership="tenant", tenant="acme-1")
+    assert role(principal(tenant="acme-1"), theirs) is Role.MEMBER
+    assert role(principal(tenant="acme-1", apps={"alpha": "admin"}), theirs) is Role.ADMIN
+    for tenant in ("acme-2", "ACME-1", "acme-1 ", None):
         with pytest.raises(Forbidden):
-            enter(principal(apps=apps), closed)
+            role(principal(tenant=tenant, apps={"alpha": "admin"}), theirs)
+
+
+@pytest.mark.parametrize("membership", ["open", "claim", "record"])
+def test_the_same_uid_in_a_tenant_is_somebody_else(membership: str) -> None:
+    plain, theirs = app(membership=membership), app(membership=membership, tenant="acme-1")
+    assert role(principal(apps={"alpha": "member"}), plain, Role.MEMBER) is Role.MEMBER
+    assert role(principal(apps={"alpha": "member"}, tenant="acme-1"), theirs, Role.MEMBER) is Role.MEMBER
+    with pytest.raises(Forbidden):
+        role(principal(apps={"alpha": "member"}, tenant="acme-1"), plain, Role.MEMBER)
+    with pytest.raises(Forbidden):
+        role(principal(apps={"alpha": "member"}), theirs, Role.MEMBER)
 
 
 def test_anonymous_users_enter_only_where_the_app_lets_them() -> None:
-    assert enter(principal("anonymous"), app(anonymous=True)).app == "alpha"
+    assert role(principal("anonymous"), app(anonymous=True)) is Role.MEMBER
     with pytest.raises(Forbidden):
-        enter(principal("anonymous"), app())
+        role(principal("anonymous"), app())
 
 
 def test_app_check_must_prove_the_app_of_the_url() -> None:
     bound = app(firebase_apps=["1:2:web:3"])
-    assert enter(principal(firebase_app="1:2:web:3"), bound).app == "alpha"
+    assert role(principal(firebase_app="1:2:web:3"), bound) is Role.MEMBER
     with pytest.raises(Forbidden):
-        enter(principal(firebase_app="1:2:web:4"), bound)
+        role(principal(firebase_app="1:2:web:4"), bound)
     with pytest.raises(InvalidToken):
-        enter(principal(), bound)
+        role(principal(), bound)
+
+
+def test_a_tenant_is_read_from_the_token() -> None:
+    signed_in = {"sign_in_provider": "password", "tenant": "acme-1"}
+    assert authenticate(Claims(firebase=signed_in), "Bearer x", None).tenant == "acme-1"
+    assert authenticate(Claims(), "Bearer x", None).tenant is None
+    for tenant in ("", None, 7, ["acme-1"]):
+        with pytest.raises(InvalidToken):
+            authenticate(Claims(firebase=signed_in | {"tenant": tenant}), "Bearer x", None)
+
+
+def test_only_our_own_service_accounts_call_in() -> None:
+    ours = "tasks@demo.iam.gserviceaccount.com"
+
+    def call(email: str, audience: str = "https://run.example", callers: tuple[str, ...] = (ours,)) -> str:
+        return authenticate_service(Claims(), f"Bearer {email}", audience, callers)
+
+    assert call(ours) == ours
+    with pytest.raises(Forbidden):
+        call("evil@other.iam.gserviceaccount.com")
+    with pytest.raises(InvalidToken):
+        call(ours, audience="")
+    with pytest.raises(InvalidToken):
+        call(ours, callers=())
+    with pytest.raises(InvalidToken):
+        authenticate_service(Claims(), None, "https://run.example", [ours])

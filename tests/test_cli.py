@@ -404,13 +404,15 @@ def test_a_minted_token_signs_its_user_in(terminal: Terminal, served: Settings) 
     principal = authenticate(verifier, f"Bearer {token.strip()}", None)
     assert principal.uid == "ada"
     assert {name: principal.claims[name] for name in ("apps", "level", "team")} == {
-        "apps": ["beta"],
+        "apps": {"beta": "member"},
         "level": 3,
         "team": "red",
     }
     usual = terminal.json("tokens", "mint")
     assert usual["user"] == "local"
-    assert authenticate(verifier, f"Bearer {usual['token']}", None).claims["apps"] == ["alpha", "beta"]
+    assert authenticate(verifier, f"Bearer {usual['token']}", None).claims["apps"] == {"alpha": "member", "beta": "member"}
+    admin = terminal.json("tokens", "mint", "--app", "beta", "--admin")["token"]
+    assert authenticate(verifier, f"Bearer {admin}", None).claims["apps"] == {"beta": "admin"}
 
 
 def test_a_token_that_cannot_be_made_is_not_pretended(terminal: Terminal) -> None:
@@ -471,3 +473,18 @@ def test_the_doctor_hints_at_the_stand_in_and_at_old_embeddings(terminal: Termin
     assert embedded["state"] == "hint"
     assert "1 document of alpha (local) was embedded by text-embedding-3-small" in embedded["text"]
     assert "brainstem documents add alpha PATH --user local" in embedded["text"]
+
+
+def test_members_are_added_listed_and_removed(terminal: Terminal) -> None:
+    assert terminal.run("members", "add", "alpha", "uid-1").stdout == "uid-1 is a member of alpha.\n"
+    added = terminal.run("members", "add", "alpha", "uid-2", "--role", "admin")
+    assert added.stdout == "uid-2 is an admin of alpha.\n"
+    assert 'say "record"' in added.stderr
+    listed = terminal.json("members", "list", "alpha")
+    assert [(member["user"], member["role"]) for member in listed] == [("uid-2", "admin"), ("uid-1", "member")]
+    assert "uid-1" in terminal.run("members", "list", "alpha").stdout
+    assert "no member of alpha any more" in terminal.run("members", "remove", "alpha", "uid-1").stdout
+    again = terminal.run("members", "remove", "alpha", "uid-1")
+    assert (again.exit_code, "uid-1 has no record in alpha" in again.stderr) == (1, True)
+    assert terminal.run("members", "add", "alpha", "uid-1", "--role", "owner").exit_code == 2
+    assert terminal.run("members", "add", "gone", "uid-1").exit_code == 1

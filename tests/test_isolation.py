@@ -37,6 +37,16 @@ LISTS: dict[str, tuple[str, str, Any]] = {
     "data.list_data": ("GET", "data", None),
     "usage.get_usage": ("GET", "usage", None),
 }
+SHARED: dict[str, tuple[str, str, Any]] = {
+    "documents.list_shared_documents": ("GET", "shared/documents", None),
+    "documents.get_shared_document": ("GET", "shared/documents/{document}", None),
+    "documents.get_shared_original": ("GET", "shared/documents/{document}/original", None),
+    "documents.delete_shared_document": ("DELETE", "shared/documents/{document}", None),
+    "documents.add_shared_document": ("POST", "shared/documents", None),
+    "usage.get_app_usage": ("GET", "shared/usage", None),
+}
+ADMINS = {"documents.delete_shared_document", "documents.add_shared_document", "usage.get_app_usage"}
+SERVICE = {"internal.run_job", "internal.object_finalized", "internal.data_written"}
 WRITES = {"chats.post_message", "documents.add_document", "data.put_data"}
 PUBLIC = {
     "system.health", "system.ready", "system.config", "system.openapi", "sign_in.sign_in", "downloads.get_blob",
@@ -84,7 +94,7 @@ def without_request_id(text: str) -> str:
 
 def test_every_route_declares_how_it_is_attacked(flask: Flask) -> None:
     routes = {rule.endpoint for rule in flask.url_map.iter_rules()}
-    assert routes == set(BY_ID) | set(LISTS) | WRITES | PUBLIC | SIGNED_IN
+    assert routes == set(BY_ID) | set(LISTS) | set(SHARED) | SERVICE | WRITES | PUBLIC | SIGNED_IN
 
 
 def test_every_route_but_the_public_ones_demands_a_token(flask: Flask, ada: User) -> None:
@@ -133,6 +143,25 @@ def test_lists_and_searches_hold_only_ones_own(everyone: list[Seeded]) -> None:
             assert answer.status_code == 200, (endpoint, answer.text)
             assert not foreign_canaries(answer.text, own, everyone), endpoint
             assert own.canary in answer.text or endpoint in ("usage.get_usage",), endpoint
+
+
+def test_what_an_app_shares_is_its_admins_to_change_and_no_other_apps_to_see(flask: Flask) -> None:
+    admins = {app: User(flask, "root", app, "admin") for app in APPS}
+    ids = {}
+    for app, admin in admins.items():
+        made = admin.upload("rules.txt", f"Rule canary-shared-{app}".encode(), where="shared/documents")
+        ids[app] = admin.wait(made.json["id"], "shared/documents")["id"]
+    for app, other in (("alpha", "beta"), ("beta", "alpha")):
+        member, stranger = User(flask, "ada", app), admins[other]
+        for endpoint, (method, path, _) in SHARED.items():
+            where = path.format(document=ids[app])
+            answer = stranger.call(method, where)
+            assert f"canary-shared-{app}" not in answer.text
+            assert answer.status_code == (404 if "{" in path else 415 if method == "POST" else 200), endpoint
+            assert member.call(method, where).status_code == (403 if endpoint in ADMINS else 200), endpoint
+        assert admins[app].get(f"shared/documents/{ids[app]}").status_code == 200
+        assert admins[app].get("shared/usage").status_code == 200
+        assert admins[app].call("DELETE", f"shared/documents/{ids[app]}").status_code == 204
 
 
 def test_prompts_hold_only_ones_own(everyone: list[Seeded], upstream: Upstream) -> None:
@@ -202,7 +231,7 @@ def test_who_is_no_member_is_refused(flask: Flask) -> None:
     write_app(services.settings.apps_dir, "closed", '[access]\nmembership = "claim"\n')
     member = User(flask, "ada", "closed")
     assert member.get("chats").status_code == 200
-    member.token = services.backends.tokens.mint("ada", claims={"apps": ["alpha"]})
+    member.token = services.backends.tokens.mint("ada", claims={"apps": {"alpha": "admin"}})
     answer = member.get("chats")
     assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
 

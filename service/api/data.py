@@ -36,6 +36,7 @@ def data(services: Services) -> list[AnyOperation]:
         path = ("data", call.ids["doc"])
         record: dict[str, JSON] = {"data": call.body, "updated": timestamp()}
         documents.commit(call.scope, [Set(path, record)])
+        services.notes.refresh(call.scope, call.app, call.ids["doc"])
         return data_answer(Snapshot(path, record, ""))
 
     def delete_data(call: Call[NoQuery, None]) -> Reply:
@@ -44,6 +45,7 @@ def data(services: Services) -> list[AnyOperation]:
         if found is None:
             raise NotFound
         documents.commit(call.scope, [Delete(path)])
+        services.notes.refresh(call.scope, call.app, call.ids["doc"])
         return Reply(204)
 
     one = f"{BASE}/<doc>"

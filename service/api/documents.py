@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -14,44 +15,34 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from service.api import cursors, schemas
 from service.api.encoders import document_answer, passage_answer
 from service.api.parsing import check_encoding
-from service.api.routing import AnyOperation, Call, Operation, Reply
+from service.api.routing import Access, AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery, PageQuery, SearchBody
 from service.errors import BadRequest, TooLarge, UnsupportedMediaType
-from service.models import timestamp
+from service.models import Scope, timestamp
+from service.scope import shared
 from service.services import Services
 
 APP = "/v1/apps/<app>"
-BASE = f"{APP}/documents"
 FORM_BYTES = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where documents stand: a user's own, or what the app shares, which every member reads and admins manage."""
+
+    word: str
+    title: str
+    path: str
+    scope: Callable[[Scope], Scope]
+    writer: Access
+
+
+OWN = Shelf("", "Your documents", f"{APP}/documents", lambda scope: scope, "member")
+SHARED = Shelf("shared_", "What the app shares", f"{APP}/shared/documents", shared, "admin")
+
+
 def documents(services: Services) -> list[AnyOperation]:
-    """The operations on a user's documents, and the search in them and in what the app shares."""
-    ingestion, settings = services.ingestion, services.settings
-
-    def list_documents(call: Call[PageQuery, None]) -> msgspec.Struct:
-        limit = call.query.limit
-        found = ingestion.documents(call.scope, limit, cursors.decode(call.query.cursor))
-        more = cursors.after(found, limit, "created")
-        return schemas.DocumentsAnswer([document_answer(document) for document in found], more)
-
-    def get_document(call: Call[NoQuery, None]) -> msgspec.Struct:
-        return document_answer(ingestion.document(call.scope, call.ids["document"]))
-
-    def add_document(call: Call[NoQuery, None]) -> Reply:
-        file = uploaded_file(settings.max_upload_bytes)
-        received = ingestion.receive(call.scope, file.stream, file.filename or "", file.mimetype)  # type: ignore[arg-type]
-        services.jobs.submit_ingestion(call.scope, received)
-        where = {"Location": f"/v1/apps/{call.app.id}/documents/{received.document.id}"}
-        return Reply(202 if received.writes else 200, document_answer(received.document), where)
-
-    def delete_document(call: Call[NoQuery, None]) -> Reply:
-        ingestion.delete(call.scope, call.ids["document"])
-        return Reply(204)
-
-    def get_original(call: Call[NoQuery, None]) -> msgspec.Struct:
-        url, seconds = ingestion.original(call.scope, call.ids["document"])
-        return schemas.LinkAnswer(url, timestamp(datetime.now(UTC) + timedelta(seconds=seconds)))
+    """The operations on a user's documents and on what the app shares, and the search in both."""
 
     def search(call: Call[NoQuery, SearchBody]) -> msgspec.Struct:
         found = services.context.search(call.scope, call.body.text, call.body.limit)
@@ -60,30 +51,66 @@ def documents(services: Services) -> list[AnyOperation]:
         return schemas.SearchAnswer([passage_answer(passage) for passage in found.passages])
 
     return [
+        *shelf(services, OWN),
+        *shelf(services, SHARED),
         Operation(
-            "list_documents", "GET", BASE, "member", "Documents, the newest first", list_documents,
+            "search", "POST", f"{APP}/search", "member", "The passages that answer a text best", search,
+            {200: schemas.SearchAnswer}, body=SearchBody,
+        ),
+    ]  # fmt: skip
+
+
+def shelf(services: Services, kind: Shelf) -> list[AnyOperation]:
+    """The operations on one shelf of documents."""
+    ingestion, settings = services.ingestion, services.settings
+
+    def list_documents(call: Call[PageQuery, None]) -> msgspec.Struct:
+        limit = call.query.limit
+        found = ingestion.documents(kind.scope(call.scope), limit, cursors.decode(call.query.cursor))
+        more = cursors.after(found, limit, "created")
+        return schemas.DocumentsAnswer([document_answer(document) for document in found], more)
+
+    def get_document(call: Call[NoQuery, None]) -> msgspec.Struct:
+        return document_answer(ingestion.document(kind.scope(call.scope), call.ids["document"]))
+
+    def add_document(call: Call[NoQuery, None]) -> Reply:
+        file = uploaded_file(settings.max_upload_bytes)
+        scope = kind.scope(call.scope)
+        received = ingestion.receive(scope, file.stream, file.filename or "", file.mimetype)  # type: ignore[arg-type]
+        services.jobs.submit_ingestion(scope, received)
+        where = {"Location": f"{kind.path.replace('<app>', call.app.id)}/{received.document.id}"}
+        return Reply(202 if received.writes else 200, document_answer(received.document), where)
+
+    def delete_document(call: Call[NoQuery, None]) -> Reply:
+        ingestion.delete(kind.scope(call.scope), call.ids["document"])
+        return Reply(204)
+
+    def get_original(call: Call[NoQuery, None]) -> msgspec.Struct:
+        url, seconds = ingestion.original(kind.scope(call.scope), call.ids["document"])
+        return schemas.LinkAnswer(url, timestamp(datetime.now(UTC) + timedelta(seconds=seconds)))
+
+    one, word = f"{kind.path}/<document>", kind.word
+    return [
+        Operation(
+            f"list_{word}documents", "GET", kind.path, "member", f"{kind.title}, the newest first", list_documents,
             {200: schemas.DocumentsAnswer}, query=PageQuery,
         ),
         Operation(
-            "get_document", "GET", f"{BASE}/<document>", "member", "A document and how far its ingestion is",
+            f"get_{word}document", "GET", one, "member", "A document and how far its ingestion is",
             get_document, {200: schemas.DocumentAnswer},
         ),
         Operation(
-            "add_document", "POST", BASE, "member",
+            f"add_{word}document", "POST", kind.path, kind.writer,
             "Add a file (multipart, field `file`) to be ingested; one that is ingested already is answered with 200",
             add_document, {200: schemas.DocumentAnswer, 202: schemas.DocumentAnswer}, upload=True,
         ),
         Operation(
-            "delete_document", "DELETE", f"{BASE}/<document>", "member", "Forget a document with its vectors and file",
+            f"delete_{word}document", "DELETE", one, kind.writer, "Forget a document with its vectors and file",
             delete_document, {204: None},
         ),
         Operation(
-            "get_original", "GET", f"{BASE}/<document>/original", "member", "A URL that downloads the file as it was sent",
+            f"get_{word}original", "GET", f"{one}/original", "member", "A URL that downloads the file as it was sent",
             get_original, {200: schemas.LinkAnswer},
-        ),
-        Operation(
-            "search", "POST", f"{APP}/search", "member", "The passages that answer a text best", search,
-            {200: schemas.SearchAnswer}, body=SearchBody,
         ),
     ]  # fmt: skip
 

@@ -30,7 +30,7 @@ def sign_in(services: Services) -> list[AnyOperation]:
         name = call.body.user
         if not name.strip() or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
             raise Unprocessable("Sign in with a name that can be shown, of 128 letters at most.")
-        apps: list[JSON] = [app.id for app in services.apps.available()]
+        apps: dict[str, JSON] = {app.id: call.body.role for app in services.apps.available()}
         token = tokens.mint(call.body.user, claims={"apps": apps}, lifetime=TOKEN_SECONDS)
         expires = timestamp(datetime.now(UTC) + timedelta(seconds=TOKEN_SECONDS))
         return schemas.TokenAnswer(token, call.body.user, expires)

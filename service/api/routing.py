@@ -16,22 +16,25 @@ from service import logging as log
 from service.api import parsing
 from service.api.schemas import NoQuery
 from service.apps import App
-from service.auth import authenticate
-from service.errors import BadRequest
-from service.models import Principal, Scope
+from service.auth import authenticate, authenticate_service
+from service.errors import BadRequest, Forbidden
+from service.models import Principal, Role, Scope
 from service.scope import enter
 from service.services import Services
 
 B = TypeVar("B")
 Q = TypeVar("Q")
 
-Access = Literal["public", "signed-in", "member"]
+Access = Literal["public", "signed-in", "member", "admin", "service"]
 JSON_TYPE = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Q, B]):
-    """A request that passed its operation's checks. `scope` and `app` are there for members, `principal` for who signed in."""
+    """A request that passed its operation's checks.
+
+    `scope` and `app` are there for members and admins, `principal` for them and for who signed in.
+    """
 
     ids: dict[str, str]
     query: Q
@@ -70,7 +73,11 @@ Handler = Callable[[Call[Q, B]], "msgspec.Struct | Reply | Response"]
 
 @dataclass(frozen=True)
 class Operation(Generic[Q, B]):
-    """One method of one path. `access` is its guard: `public`, `signed-in` (any user) or `member` (of the app in the path)."""
+    """One method of one path.
+
+    `access` is its guard: `public`, `signed-in` (any user), `member` or `admin` (of the app in the path), or `service` (a
+    service account of ours).
+    """
 
     name: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -108,16 +115,21 @@ def view(services: Services, operation: AnyOperation) -> Callable[..., Response]
 
     def run(**ids: str) -> Response:
         principal = app = scope = None
-        if operation.access != "public":
+        if operation.access == "service":
+            admit_service(services)
+        elif operation.access != "public":
             principal = authenticate(
                 services.backends.tokens,
                 request.headers.get("Authorization"),
                 request.headers.get("X-Firebase-AppCheck"),
             )
-        if operation.access == "member":
+        if operation.access in ("member", "admin"):
             assert principal is not None
             app = services.apps.get(ids.pop("app"))
-            scope = enter(principal, app)
+            member = enter(principal, app, services.members.role)
+            if operation.access == "admin" and member.role is not Role.ADMIN:
+                raise Forbidden("Only an admin of this app may do this.")
+            scope = member.scope
             g.log_fields["app"] = app.id
         checked = {
             name: value if operation.access == "public" else parsing.check_id(value) for name, value in ids.items()
@@ -127,6 +139,16 @@ def view(services: Services, operation: AnyOperation) -> Callable[..., Response]
         return render(operation.handler(Call(checked, query, body, principal, app, scope)))
 
     return run
+
+
+def admit_service(services: Services) -> None:
+    settings = services.settings
+    authenticate_service(
+        services.backends.tokens,
+        request.headers.get("Authorization"),
+        settings.service_url,
+        settings.callers,
+    )
 
 
 def read_body(services: Services, operation: AnyOperation) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -52,7 +52,35 @@ class SearchBody(Body, frozen=True):
 
 
 class SignInBody(Body, frozen=True):
+    """Whom to sign in as; `role` is what the token says of them in every app."""
+
     user: Annotated[str, Meta(min_length=1, max_length=128)]
+    role: Literal["member", "admin"] = "member"
+
+
+UserID = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class JobBody(Body, frozen=True):
+    """A job's address, and all that a queue knows of it."""
+
+    app: Identifier
+    user: UserID | None
+    job: Identifier
+
+
+class ObjectFinalizedBody(Body, frozen=True):
+    """The name of an object in the bucket."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class DataWrittenBody(Body, frozen=True):
+    """Whose `data/{document}` was written or removed."""
+
+    app: Identifier
+    user: UserID
+    document: Identifier
 
 
 class AppAnswer(Answer, frozen=True):
@@ -171,6 +199,20 @@ class UsageRowAnswer(Answer, frozen=True):
     calls: int
     input_tokens: int
     output_tokens: int
+
+
+class AppUsageRowAnswer(UsageRowAnswer, frozen=True):
+    user: str
+
+
+class AppUsageAnswer(Answer, frozen=True):
+    """The calls of all users of an app."""
+
+    since: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    rows: list[AppUsageRowAnswer]
 
 
 class UsageAnswer(Answer, frozen=True):

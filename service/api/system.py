@@ -27,7 +27,7 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         found = []
         for app in services.apps.available():
             try:
-                enter(call.principal, app)
+                enter(call.principal, app, services.members.role)
             except (Forbidden, InvalidToken):
                 continue
             found.append(schemas.AppAnswer(app.id, app.file.name, app.file.description))

@@ -23,9 +23,24 @@ def usage(services: Services) -> list[AnyOperation]:
             rows=[msgspec.convert(row, schemas.UsageRowAnswer, from_attributes=True) for row in rows],
         )
 
+    def get_app_usage(call: Call[DaysQuery, None]) -> msgspec.Struct:
+        since, rows = services.usage.summary_of_app(call.scope, call.query.days)
+        return schemas.AppUsageAnswer(
+            since=since,
+            calls=sum(row.calls for row in rows),
+            input_tokens=sum(row.input_tokens for row in rows),
+            output_tokens=sum(row.output_tokens for row in rows),
+            rows=[msgspec.convert(row, schemas.AppUsageRowAnswer, from_attributes=True) for row in rows],
+        )
+
     return [
         Operation(
             "get_usage", "GET", "/v1/apps/<app>/usage", "member", "Your calls and tokens by day, kind and model",
             get_usage, {200: schemas.UsageAnswer}, query=DaysQuery,
-        )
+        ),
+        Operation(
+            "get_app_usage", "GET", "/v1/apps/<app>/shared/usage", "admin",
+            "The calls and tokens of everyone in the app, by day, user, kind and model",
+            get_app_usage, {200: schemas.AppUsageAnswer}, query=DaysQuery,
+        ),
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from service.cli.chat import chat
 from service.cli.config import config
 from service.cli.doctor import doctor
 from service.cli.documents import documents
+from service.cli.members import members
 from service.cli.output import sentence
 from service.cli.search import search
 from service.cli.serve import serve
@@ -48,5 +49,5 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
 
 
-for command in (serve, doctor, config, apps, documents, chat, search, usage, tokens):
+for command in (serve, doctor, config, apps, members, documents, chat, search, usage, tokens):
     main.add_command(command)

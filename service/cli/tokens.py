@@ -26,6 +26,7 @@ def tokens() -> None:
 @click.option(
     "--app", "apps", multiple=True, type=WORDS, help="App of the token's claim `apps`; repeatable.  [default: all]"
 )
+@click.option("--admin", is_flag=True, help="Make the user an admin of these apps, not a member.")
 @click.option(
     "--claim",
     "claims",
@@ -35,7 +36,7 @@ def tokens() -> None:
     help="Custom claim, its value as JSON or text; repeatable.",
 )
 @json_option
-def mint(user: str, apps: tuple[str, ...], claims: tuple[str, ...], as_json: bool) -> None:
+def mint(user: str, apps: tuple[str, ...], admin: bool, claims: tuple[str, ...], as_json: bool) -> None:
     """Print a local ID token, good for an hour.
 
     curl -H "Authorization: Bearer $(brainstem tokens mint)" http://127.0.0.1:8080/v1/apps
@@ -51,7 +52,8 @@ def mint(user: str, apps: tuple[str, ...], claims: tuple[str, ...], as_json: boo
             "makes them. Take the ID token of a user who signed in there."
         )
     ids = [find_app(services.apps, app).id for app in apps] or [app.id for app in services.apps.available()]
-    token = verifier.mint(user, claims={"apps": ids, **parse_claims(claims)}, lifetime=SECONDS)
+    roles = dict.fromkeys(ids, "admin" if admin else "member")
+    token = verifier.mint(user, claims={"apps": roles, **parse_claims(claims)}, lifetime=SECONDS)
     if as_json:
         print_json(TokenAnswer(token, user, timestamp(datetime.now(UTC) + timedelta(seconds=SECONDS))))
     else:

@@ -24,11 +24,11 @@ class Event:
 class User:
     """Somebody signed in, in one app."""
 
-    def __init__(self, flask: Flask, name: str = "ada", app: str = "assistant") -> None:
+    def __init__(self, flask: Flask, name: str = "ada", app: str = "assistant", role: str = "member") -> None:
         self.http: FlaskClient = flask.test_client()
         self.name = name
         self.base = f"/v1/apps/{app}"
-        answer = self.http.post("/local/sign-in", json={"user": name})
+        answer = self.http.post("/local/sign-in", json={"user": name, "role": role})
         assert answer.status_code == 200, answer.text
         self.token: str = answer.json["token"]
 
@@ -54,10 +54,12 @@ class User:
             buffered=False,
         )
 
-    def upload(self, name: str, content: bytes, media_type: str = "text/plain") -> TestResponse:
+    def upload(
+        self, name: str, content: bytes, media_type: str = "text/plain", where: str = "documents"
+    ) -> TestResponse:
         head = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {media_type}\r\n\r\n'
         body = b"--kit\r\n" + head.encode() + content + b"\r\n--kit--\r\n"
-        return self.post("documents", data=body, headers={"Content-Type": "multipart/form-data; boundary=kit"})
+        return self.post(where, data=body, headers={"Content-Type": "multipart/form-data; boundary=kit"})
 
     def add(self, name: str, content: bytes, media_type: str = "text/plain") -> Json:
         """Upload a file and wait until it is searchable or has failed; return its document."""
@@ -65,9 +67,9 @@ class User:
         assert answer.status_code in (200, 202), answer.text
         return self.wait(answer.json["id"])
 
-    def wait(self, document: str) -> Json:
+    def wait(self, document: str, where: str = "documents") -> Json:
         for _ in range(600):
-            found: Json = self.get(f"documents/{document}").json
+            found: Json = self.get(f"{where}/{document}").json
             if found["status"] in ("COMPLETED", "FAILED"):
                 return found
             time.sleep(0.05)

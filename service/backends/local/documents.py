@@ -9,13 +9,13 @@ from contextlib import closing
 from itertools import islice
 from secrets import token_urlsafe
 
-from service.backends import limits, paths
+from service.backends import checks, paths
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
 from service.backends.local import queries
 from service.backends.local.queries import INDEXED, Row, sort_key
 from service.backends.local.sqlite import Database
 from service.config import Settings
-from service.errors import AlreadyExists, BadRequest, PreconditionFailed, TooLarge
+from service.errors import AlreadyExists, PreconditionFailed
 from service.models import JSON, Scope
 
 SCHEMA = (
@@ -45,21 +45,36 @@ class SQLiteDocuments:
         ]
 
     def query(self, scope: Scope, query: Query) -> list[Snapshot]:
-        queries.check(query)
+        checks.check_query(scope, query)
+        if query.of_every_user:
+            return self._query_of_every_user(scope, query)
         statement, values = queries.select(scope, query)
         with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
-            parsed = ((name, json.loads(data), version) for name, data, version in rows)
+            parsed = (((name,), json.loads(data), version) for name, data, version in rows)
             found: Iterator[Row] = (row for row in parsed if queries.matches(row[1], query))
             if query.order_by not in INDEXED:
                 found = queries.in_order(found, query)
             return [
                 Snapshot((*query.collection, paths.decode(name)), data, version)
-                for name, data, version in islice(found, query.limit)
+                for (name,), data, version in islice(found, query.limit)
+            ]
+
+    def _query_of_every_user(self, scope: Scope, query: Query) -> list[Snapshot]:
+        statement, values = queries.select_of_every_user(scope, query)
+        with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
+            parsed = (
+                (below_users(collection, name), json.loads(data), version) for collection, name, data, version in rows
+            )
+            # What lies deeper is another collection, even if it has the same name.
+            found = (row for row in parsed if len(row[0]) == 3 and queries.matches(row[1], query))
+            return [
+                Snapshot(("users", *map(paths.decode, path)), data, version)
+                for path, data, version in islice(queries.in_order(found, query), query.limit)
             ]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        checks.check_writes([checks.place(scope, write.path) for write in writes], writes)
         places = [place(scope, write.path) for write in writes]
-        check_writes(places, writes)
         if not writes:
             return []
         with self._database.write() as connection:
@@ -72,22 +87,13 @@ class SQLiteDocuments:
 
 def place(scope: Scope, path: Path) -> tuple[str, str]:
     """Return the (collection, id) that a document is stored under."""
-    if not path or len(path) % 2:
-        raise BadRequest("A document's path must have an even number of segments.")
-    *collection, name = paths.locate(scope, path)
+    *collection, name = checks.place(scope, path)
     return "/".join(collection), name
 
 
-def check_writes(places: Sequence[tuple[str, str]], writes: Sequence[Write]) -> None:
-    if len(writes) > limits.MAX_WRITES:
-        raise TooLarge("A commit must not hold more than 500 writes.")
-    if len(set(places)) < len(places):
-        raise BadRequest("A commit must not write the same document twice.")
-    if any(isinstance(write, Update) and not write.data for write in writes):
-        raise BadRequest("An update must change at least one field.")
-    kept = ((where, write.data) for where, write in zip(places, writes, strict=True) if not isinstance(write, Delete))
-    if sum(limits.document_size(where, data) for where, data in kept) > limits.MAX_COMMIT_BYTES:
-        raise TooLarge("A commit must not be larger than 10 MiB.")
+def below_users(collection: str, name: str) -> Path:
+    """Return a document's path below the users of its app: uid, collection, id."""
+    return (*collection.split("/")[3:], name)
 
 
 def read(connection: sqlite3.Connection, where: tuple[str, str]) -> tuple[str, str] | None:
@@ -124,7 +130,7 @@ def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update
     if found is None or write.version not in (None, found[1]):
         raise PreconditionFailed("This document is gone or has changed.")
     data = json.loads(found[0]) | dict(write.data)
-    limits.document_size(where, data)
+    checks.size(where, data)
     delete(connection, where, None)
     return insert(connection, where, data)
 

@@ -8,16 +8,15 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from service.backends import limits, paths
-from service.backends.interfaces import Query
-from service.errors import BadRequest
+from service.backends import paths
+from service.backends.interfaces import Path, Query
 from service.models import JSON, Scope
 
 INDEXED = ("updated", "created", "seq")
 """Fields whose order costs the same however large a collection grows; by any other field, the collection is read whole."""
 
-Row: TypeAlias = tuple[str, Mapping[str, JSON], str]
-"""A document's encoded id, its data and its version."""
+Row: TypeAlias = tuple[Path, Mapping[str, JSON], str]
+"""A document's encoded path below its collection (or below the app's users), its data and its version."""
 
 COMPARE: Mapping[str, Callable[[bytes, bytes], bool]] = {
     "==": operator.eq,
@@ -26,15 +25,6 @@ COMPARE: Mapping[str, Callable[[bytes, bytes], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-
-
-def check(query: Query) -> None:
-    if len(query.collection) % 2 == 0:
-        raise BadRequest("A collection's path must have an odd number of segments.")
-    if query.limit < 0 or any(op not in COMPARE for _, op, _ in query.where):
-        raise BadRequest("A query must have known operators and a limit that is not negative.")
-    operands = [value for _, _, value in query.where]
-    limits.document_size((), {"where": operands, "after": query.after and query.after[0]})
 
 
 def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
@@ -57,6 +47,17 @@ def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
     return f"SELECT id, data, version FROM documents WHERE {' AND '.join(conditions)}{order}", values  # noqa: S608
 
 
+def select_of_every_user(scope: Scope, query: Query) -> tuple[str, list[str]]:
+    """Return the statement that yields (collection, id, data, version) of one collection of each of the app's users."""
+    users = "/".join(paths.locate(scope, ("users",)))
+    # Below the users lies what begins with their path and a slash, and "0" is the character behind the slash.
+    values = [f"{users}/", f"{users}0", f"%/{'/'.join(map(paths.encode, query.collection))}"]
+    return (
+        "SELECT collection, id, data, version FROM documents WHERE collection > ? AND collection < ? AND collection LIKE ?",
+        values,
+    )
+
+
 def matches(data: Mapping[str, JSON], query: Query) -> bool:
     """Tell whether a document has the ordering field and meets every condition; values of another type never do."""
     return query.order_by in data and all(
@@ -71,13 +72,13 @@ def compare(stored: bytes, op: str, operand: bytes) -> bool:
 def in_order(found: Iterable[Row], query: Query) -> Iterator[Row]:
     """Sort what no index has in order, and continue behind `after`."""
 
-    def position(row: Row) -> tuple[bytes, str]:
+    def position(row: Row) -> tuple[bytes, Path]:
         return sort_key(row[1][query.order_by]), row[0]
 
     rows = sorted(found, key=position, reverse=query.descending)
     if query.after is None:
         return iter(rows)
-    start = sort_key(query.after[0]), paths.encode(query.after[1])
+    start = sort_key(query.after[0]), (paths.encode(query.after[1]),)
     return (row for row in rows if (position(row) < start if query.descending else position(row) > start))
 
 
