@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,29 +93,36 @@ class Context:
         if not rules.enabled:
             return Retrieved()
         found = self.search(scope, text, rules.passages)
-        return Retrieved(found.passages, self._neighbours(scope, found.passages, rules.neighbours), found.call)
-
-    def _neighbours(self, scope: Scope, passages: Sequence[Passage], reach: int) -> tuple[tuple[str, str], ...]:
-        """Read the `reach` chunks before and after each passage, those that are not passages themselves."""
+        chunks = self._chunks(scope, found.passages, rules.neighbours)
+        # An index may lag behind: what was deleted from the store since is no passage any more.
+        passages = tuple(p for p in found.passages if (p.document, p.chunk) in chunks)
         known = {(p.document, p.chunk) for p in passages}
-        wanted: dict[tuple[str, int], Passage] = {}
-        for passage in passages:
-            for n in range(max(0, passage.chunk - reach), passage.chunk + reach + 1):
-                if (passage.document, n) not in known:
-                    wanted.setdefault((passage.document, n), passage)
+        others = {key: text for key, text in chunks.items() if key not in known}
+        return Retrieved(passages, tuple(beside(p, others, rules.neighbours) for p in passages), found.call)
+
+    def _chunks(self, scope: Scope, passages: Sequence[Passage], reach: int) -> dict[tuple[str, int], str]:
+        """Read each passage's chunk and `reach` chunks before and after it, in one round trip for each owner."""
         texts: dict[tuple[str, int], str] = {}
         for owner, is_shared in ((scope, False), (shared(scope), True)):
-            keys = [key for key, passage in wanted.items() if passage.shared == is_shared]
-            paths = [documents_path(owner, document, "chunks", str(n)) for document, n in keys]
-            found = self._documents.get(owner, *paths) if paths else []
-            texts.update({key: str(chunk.data["text"]) for key, chunk in zip(keys, found, strict=True) if chunk})
-        return tuple(
-            (
-                "\n".join(texts.get((p.document, n), "") for n in range(p.chunk - reach, p.chunk)).strip(),
-                "\n".join(texts.get((p.document, n), "") for n in range(p.chunk + 1, p.chunk + reach + 1)).strip(),
+            wanted = dict.fromkeys(
+                (p.document, n)
+                for p in passages
+                if p.shared == is_shared
+                for n in range(max(0, p.chunk - reach), p.chunk + reach + 1)
             )
-            for p in passages
-        )
+            paths = [documents_path(owner, document, "chunks", str(n)) for document, n in wanted]
+            found = self._documents.get(owner, *paths) if paths else []
+            texts.update({key: str(chunk.data["text"]) for key, chunk in zip(wanted, found, strict=True) if chunk})
+        return texts
+
+
+def beside(passage: Passage, chunks: Mapping[tuple[str, int], str], reach: int) -> tuple[str, str]:
+    """Return the text before and after a passage."""
+
+    def text(numbers: range) -> str:
+        return "\n".join(chunks.get((passage.document, n), "") for n in numbers).strip()
+
+    return text(range(passage.chunk - reach, passage.chunk)), text(range(passage.chunk + 1, passage.chunk + reach + 1))
 
 
 def build(app: App, question: str, history: Sequence[Turn], data: dict[str, JSON], found: Retrieved) -> Prompt:

@@ -10,9 +10,10 @@ import pytest
 from flask import Flask
 
 from service.apps import App, AppFile
+from service.backends.interfaces import Delete
 from service.context import Retrieved, build
 from service.errors import ContextTooLong
-from service.models import Passage, Turn, TurnStatus
+from service.models import Passage, Scope, Turn, TurnStatus
 from service.tokenizer import count_tokens
 from tests.kit.apps import write_app
 from tests.kit.client import User
@@ -111,6 +112,19 @@ def test_neighbours_come_along_and_are_not_cited(ada: User, upstream: Upstream) 
     assert [c for c in cited if c["headings"] == ["Part 2"]]
     assert count_tokens(json.dumps(sent)) > 0
     assert "topic2" in first["text"]
+
+
+def test_a_passage_that_the_store_no_longer_has_is_not_told_to_the_model(
+    flask: Flask, ada: User, upstream: Upstream
+) -> None:
+    document = ada.add("z.md", b"# Z\n\nThe zebra secret is canary-stale.", "text/markdown")["id"]
+    ada.ask("c1", "What is the zebra secret?")
+    assert "canary-stale" in json.dumps(upstream.requests[-1].json)
+    path = ("documents", document, "chunks", "0")
+    flask.extensions["brainstem"].backends.documents.commit(Scope("alpha", "ada"), [Delete(path)])
+    answer = ada.ask("c2", "What is the zebra secret?")
+    assert "canary-stale" not in json.dumps(upstream.requests[-1].json)
+    assert answer.json["citations"] == []
 
 
 def test_neighbours_of_a_single_passage_surround_it(flask: Flask, upstream: Upstream) -> None:

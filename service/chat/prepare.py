@@ -113,9 +113,12 @@ class Turns:
             raise DeadlineExceeded("The search in your documents took too long.") from None
 
     def _abandon(self, scope: Scope, found: Future[Retrieved]) -> None:
-        """Leave a search whose question was refused, failed or answered before; what it cost is recorded all the same."""
+        """Leave a search whose question was refused, failed or answered before; what it cost is recorded all the same.
+
+        The answer does not wait for that: the store may be what failed.
+        """
         if not found.cancel():
-            found.add_done_callback(lambda future: self._account(scope, future))
+            found.add_done_callback(lambda future: self._run(self._account, scope, future))
 
     def _request(self, app: App, turn: Turn, prompt: Prompt) -> ModelRequest:
         model = app.file.model
