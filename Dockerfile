@@ -7,7 +7,7 @@ RUN python3 -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile --require-hashes --no-deps -r /google.lock
 
 FROM ${BASE}
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin brainstem
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin brainstem
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY apps apps

@@ -1,8 +1,10 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+NODE_MODULES := node_modules/.package-lock.json
+FUNCTIONS := $(patsubst %/requirements.txt,%/venv/.installed,$(wildcard functions/requirements.txt))
 
-.PHONY: help install run test check lint types bench lock clean
+.PHONY: help install run emulators install-functions test check lint types bench lock clean vendor
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -11,6 +13,11 @@ install: .venv/.local ## Make .venv with what running needs
 
 run: .venv/.local ## Open the product on this machine: no account, no key, no network
 	@$(BIN)/brainstem serve
+
+emulators: .venv/.google $(NODE_MODULES) $(FUNCTIONS) ## Open the product on the Firebase emulators (needs Node.js and Java)
+	@$(BIN)/python -m service.cli.emulators
+
+install-functions: $(FUNCTIONS)
 
 test: .venv/.dev ## Run every test
 	$(BIN)/pytest
@@ -38,6 +45,13 @@ lock: ## Resolve the dependencies anew (needs uv)
 	  uv pip compile pyproject.toml $$(printf -- '--extra %s ' $$extras) --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --override requirements/overrides.txt -q -o requirements/$$set.lock || exit 1; done
 
+vendor: $(NODE_MODULES) ## Take the page's Firebase SDK from node_modules anew, and print its checksums for web/vendor/VERSIONS.md
+	@for part in app app-check auth firestore; do \
+	  sed -e 's#https://www\.gstatic\.com/firebasejs/[0-9.]*/#./#' -e '/^\/\/# sourceMappingURL=/d' \
+	    node_modules/firebase/firebase-$$part.js > web/vendor/firebase-$$part.js || exit 1; done
+	@node -p '"firebase " + require("firebase/package.json").version'
+	@cd web/vendor && sha256sum firebase-*.js
+
 clean: ## Remove .venv and the local data
 	rm -rf .venv .brainstem
 
@@ -52,4 +66,21 @@ clean: ## Remove .venv and the local data
 .venv/.dev: requirements/dev.lock .venv/.local
 	@echo "Setting up what tests and checks need …"
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
+	@touch $@
+
+.venv/.google: requirements/google.lock .venv/.local
+	@echo "Setting up what Firebase and Google Cloud need …"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/google.lock
+	@touch $@
+
+$(NODE_MODULES): package-lock.json
+	@command -v npm > /dev/null || { echo "The Firebase emulators need Node.js 20 or newer, with npm: https://nodejs.org" >&2; exit 1; }
+	@echo "Setting up node_modules, with the Firebase emulators: some minutes …"
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+functions/venv/.installed: functions/requirements.txt
+	@echo "Setting up functions/venv …"
+	@$(PYTHON) -m venv functions/venv
+	@functions/venv/bin/pip install -q --disable-pip-version-check -r functions/requirements.txt
 	@touch $@

@@ -18,7 +18,14 @@ FLOORS: list[list[str]] = [
     ["service.apps", "service.config"],
     ["service.scope"],
     ["service.backends.interfaces"],
-    ["service.backends.paths", "service.backends.limits", "service.backends.words", "service.backends.fusion"],
+    [
+        "service.backends.paths",
+        "service.backends.limits",
+        "service.backends.words",
+        "service.backends.fusion",
+        "service.backends.jwts",
+        "service.backends.vertex_ai",
+    ],
     ["service.backends.checks"],
     ["service.backends.local", "service.backends.google", "service.backends.openai", "service.backends.postgres"],
     ["service.backends.registry"],
@@ -29,6 +36,7 @@ FLOORS: list[list[str]] = [
     ["service.services"],
     ["service.api"],
     ["service.app"],
+    ["service.proof"],
     ["service.cli"],
     ["service.wsgi", "service.__main__"],
 ]

@@ -58,9 +58,31 @@ def test_a_minted_app_check_token_has_firebases_shape(tokens: LocalTokens) -> No
     }
 
 
+def test_a_minted_service_token_has_googles_shape(tokens: LocalTokens) -> None:
+    token = tokens.mint_service("tasks@demo.example", "https://brainstem.example", now=1_700_000_000, lifetime=60)
+    assert part(token, 1) == {
+        "iss": "https://accounts.google.com",
+        "aud": "https://brainstem.example",
+        "azp": "tasks@demo.example",
+        "sub": "tasks@demo.example",
+        "email": "tasks@demo.example",
+        "email_verified": True,
+        "iat": 1_700_000_000,
+        "exp": 1_700_000_060,
+    }
+
+
 def test_what_is_minted_holds_for_its_lifetime(tokens: LocalTokens) -> None:
     assert tokens.verify(tokens.mint("ada"))["sub"] == "ada"
     assert tokens.verify_app(tokens.mint_app("1:1:web:a")) == "1:1:web:a"
+    service = tokens.mint_service("tasks@demo.example", "https://brainstem.example")
+    assert tokens.verify_service(service, "https://brainstem.example") == "tasks@demo.example"
+    with pytest.raises(InvalidToken, match="another service"):
+        tokens.verify_service(service, "https://other.example")
+    with pytest.raises(InvalidToken, match="expired"):
+        tokens.verify_service(
+            tokens.mint_service("a@b.example", "https://x.example", lifetime=-60), "https://x.example"
+        )
     for late in (tokens.mint("ada", now=time.time() - 4000), tokens.mint("ada", lifetime=-60)):
         with pytest.raises(InvalidToken, match="expired"):
             tokens.verify(late)
@@ -128,7 +150,12 @@ def test_without_a_key_nobody_is_told_that_their_token_is_bad(
     good = tokens.mint("ada")
     (settings.data_dir / "keys" / "tokens.pem").write_bytes(content)
     fresh = LocalTokens(settings, EnvironmentSecrets(settings))
-    for call in (fresh.check, lambda: fresh.verify(good), lambda: fresh.verify_app(good)):
+    for call in (
+        fresh.check,
+        lambda: fresh.verify(good),
+        lambda: fresh.verify_app(good),
+        lambda: fresh.verify_service(good, "https://brainstem.example"),
+    ):
         with pytest.raises(Unavailable, match="damaged"):
             call()
     assert tokens.verify(good)["sub"] == "ada"  # the key was read once

@@ -3,17 +3,21 @@
 import { offline, Problem } from './problems.js';
 import { events } from './sse.js';
 
-const session = { user: null, token: null, expired: () => {} };
+/** Who asks: `headers()` gives what proves it, `renew()` says whether a refused proof could be replaced by a fresh one. */
+let identity = null;
 
-/** Sign in as a local user; `expired` is called when a later renewal is refused. */
-export async function signIn(user, expired) {
-  const { token } = await json(await send('/local/sign-in', body('POST', { user })));
-  Object.assign(session, { user, token, expired });
+/** Act as somebody from now on, or with null as nobody. */
+export function actAs(someone) {
+  identity = someone;
 }
 
-export function signOut() {
-  Object.assign(session, { user: null, token: null });
+function asking() {
+  if (!identity) throw new Problem({ code: 'invalid_token', status: 401 });
+  return identity;
 }
+
+/** A token for any name; only a local server gives one. */
+export const localToken = async (user) => (await json(await send('/local/sign-in', body('POST', { user })))).token;
 
 export const config = async () => json(await send('/config.json', { cache: 'no-cache' }));
 export const apps = async () => (await call('GET', '/v1/apps')).apps;
@@ -51,8 +55,9 @@ async function call(method, path, content) {
 }
 
 async function authorised(path, options) {
-  let response = await send(path, withToken(options));
-  if (response.status === 401 && (await renew())) response = await send(path, withToken(options));
+  const asker = asking();
+  let response = await send(path, await proven(asker, options));
+  if (response.status === 401 && (await asker.renew())) response = await send(path, await proven(asker, options));
   if (!response.ok) throw await problem(response);
   return response;
 }
@@ -63,18 +68,6 @@ async function send(path, options) {
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw offline();
-  }
-}
-
-async function renew() {
-  if (!session.user) return false;
-  try {
-    session.token = (await json(await send('/local/sign-in', body('POST', { user: session.user })))).token;
-    return true;
-  } catch (error) {
-    if (error.code === 'network') throw error;
-    session.expired();
-    return false;
   }
 }
 
@@ -99,8 +92,8 @@ function body(method, content) {
   return { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(content) };
 }
 
-function withToken(options) {
-  return { ...options, headers: { ...options.headers, Authorization: `Bearer ${session.token}` } };
+async function proven(asker, options) {
+  return { ...options, headers: { ...options.headers, ...(await asker.headers()) } };
 }
 
 function query(values) {
@@ -110,17 +103,18 @@ function query(values) {
 
 /** Send a file; fetch cannot tell how much of it has left, so this one call uses XMLHttpRequest. */
 async function upload(path, file, progress, renewed = false) {
+  const asker = asking();
   const request = new XMLHttpRequest();
   const form = new FormData();
   form.append('file', file, file.name);
   request.open('POST', path);
-  request.setRequestHeader('Authorization', `Bearer ${session.token}`);
+  for (const [name, value] of Object.entries(await asker.headers())) request.setRequestHeader(name, value);
   request.upload.addEventListener('progress', (event) => event.lengthComputable && progress(event.loaded / event.total));
   await new Promise((resolve) => {
     request.addEventListener('loadend', resolve);
     request.send(form);
   });
-  if (request.status === 401 && !renewed && (await renew())) return upload(path, file, progress, true);
+  if (request.status === 401 && !renewed && (await asker.renew())) return upload(path, file, progress, true);
   return uploaded(request);
 }
 

@@ -5,34 +5,80 @@ import { $, button, h, iconButton } from './dom.js';
 import { brief } from './problems.js';
 
 const DAY = 86_400_000;
+const NEWEST = 30;
 
 export class ChatList {
+  #stop = () => {};
+
   /** `state()` tells {app, chat}; `running(id)` whether a chat is answering; `gone(id)` is called when one was deleted. */
   constructor(element, { state, running, gone, renamed }) {
-    Object.assign(this, { element, state, running, gone, renamed, api: null, chats: [], next: null, problem: null, loaded: false });
+    Object.assign(this, { element, state, running, gone, renamed });
+    this.#forget(null);
   }
 
-  async open(api) {
-    Object.assign(this, { api, chats: [], next: null, problem: null, loaded: false });
+  /** Show an app's chats. `live`, where there is such a thing, tells of every change: to `changed` all of the newest chats, to
+   * `lost` that it cannot for now; it returns what ends it. What it does not tell is read over HTTP, as everywhere else. */
+  async open(api, live) {
+    this.close();
+    this.#forget(api);
     this.render();
+    if (live) this.#stop = live(NEWEST, { changed: (chats) => this.#hear(chats), lost: () => this.#lost() });
     await this.refresh();
+  }
+
+  close() {
+    this.#stop();
+    this.#stop = () => {};
+    this.#forget(null);
+    this.element.replaceChildren();
+  }
+
+  #forget(api) {
+    Object.assign(this, { api, chats: [], next: undefined, problem: null, loaded: false, hears: false });
+  }
+
+  /** Take the newest chats as they are now: one that is missing among them was deleted, older ones stay below. */
+  #hear(newest) {
+    const whole = newest.length < NEWEST;
+    const older = whole ? [] : this.chats.filter(({ updated }) => updated < newest.at(-1).updated);
+    const before = this.chats;
+    this.chats = unique([...newest, ...older]);
+    if (whole && this.next) this.next = null;
+    const first = !this.loaded;
+    Object.assign(this, { problem: null, loaded: true, hears: true });
+    // A chat that is being answered changes every second, mostly in ways that are not shown: the rows are not pulled from under a finger.
+    if (!first && shown(before) === shown(this.chats)) return;
+    for (const chat of newest) if (before.some(({ id, title }) => id === chat.id && title !== chat.title)) this.renamed(chat);
+    this.render();
+  }
+
+  #lost() {
+    if (!this.hears) return;
+    this.hears = false;
+    this.refresh();
   }
 
   /** Read the newest page again; chats of older pages that were loaded stay below it. */
   async refresh() {
     const { api } = this;
+    if (!api || (this.hears && this.next !== undefined)) return;
     try {
-      const page = await api.chats();
+      const page = await api.chats(null, NEWEST);
       if (api !== this.api) return;
-      const first = this.chats.length <= page.chats.length;
-      const older = first || !page.nextCursor ? [] : this.chats.slice(page.chats.length);
-      this.chats = unique([...page.chats, ...older]);
-      if (first || !page.nextCursor) this.next = page.nextCursor;
+      if (this.hears) this.next = page.nextCursor;
+      else this.#take(page);
       Object.assign(this, { problem: null, loaded: true });
     } catch (problem) {
-      if (api === this.api) this.problem = problem;
+      if (api === this.api && !this.hears) this.problem = problem;
     }
     this.render();
+  }
+
+  #take({ chats, nextCursor }) {
+    const first = this.chats.length <= chats.length;
+    const older = first || !nextCursor ? [] : this.chats.slice(chats.length);
+    this.chats = unique([...chats, ...older]);
+    if (first || !nextCursor) this.next = nextCursor;
   }
 
   /** Put a chat that changed to the top. */
@@ -115,6 +161,10 @@ export class ChatList {
 
 function unique(chats) {
   return [...new Map(chats.toReversed().map((chat) => [chat.id, chat])).values()].toReversed();
+}
+
+function shown(chats) {
+  return JSON.stringify(chats.map(({ id, title, updated }) => [id, title, updated]));
 }
 
 function grouped(chats) {

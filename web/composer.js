@@ -25,6 +25,14 @@ export class Composer {
     this.show();
   }
 
+  /** Drop what is written here and in every other chat. */
+  forget() {
+    this.#drafts.clear();
+    this.#key = '';
+    this.input.value = '';
+    this.show();
+  }
+
   write(text) {
     this.input.value = text;
     this.input.focus();

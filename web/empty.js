@@ -3,6 +3,9 @@
 import { button, h, icon } from './dom.js';
 import { kinds } from './kinds.js';
 import { isPending } from './library.js';
+import { state } from './state.js';
+
+const isLocal = () => state.config.signIn === 'local';
 
 export function emptyState(library, pick) {
   const { ready, documents, loaded } = library;
@@ -14,7 +17,7 @@ export function emptyState(library, pick) {
   return scene(
     'Drop a PDF here, then ask about it',
     'Answers cite the passages they come from, so that you can check them.',
-    h('div', { class: 'drop-zone' }, icon('upload'), choose, h('p', { class: 'hint' }, kinds(library.limits)), h('p', { class: 'hint' }, 'Files are kept on this machine.')),
+    h('div', { class: 'drop-zone' }, icon('upload'), choose, h('p', { class: 'hint' }, kinds(library.limits)), isLocal() && h('p', { class: 'hint' }, 'Files are kept on this machine.')),
   );
 }
 

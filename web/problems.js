@@ -34,11 +34,16 @@ const WORDS = {
   unprocessable: ['This cannot be sent as it is', ''],
   bad_request: ['The page and the server do not understand each other', 'Reload the page: one of them may be newer.'],
   no_apps: ['There is no app yet', 'Make one with “brainstem apps new NAME”, then sign in again.'],
-  sign_in: ['This page cannot sign you in here', 'It signs in at a server that runs on this machine; this server asks for a token of its own project.'],
+  sign_in: ['This page cannot sign you in here', 'Whoever runs this server sets FIREBASE_API_KEY, the web API key of its Firebase project, and restarts it.'],
   internal: ['Something went wrong inside Brainstem', 'Try again. If it stays, its log tells more.'],
 };
 
 const BY_STATUS = { 400: 'bad_request', 401: 'invalid_token', 403: 'forbidden', 404: 'not_found', 409: 'conflict', 413: 'too_large', 415: 'unsupported_media_type', 422: 'unprocessable', 503: 'unavailable', 504: 'deadline_exceeded' };
+
+/** Say some of it in other words, as where the server is not this machine's. */
+export function reword(words) {
+  Object.assign(WORDS, words);
+}
 
 /** Return {title, text, reference} for anything that was thrown or that a stored turn carries as its error. */
 export function describe(problem) {

@@ -1,10 +1,14 @@
-/** What the whole page shares: who is signed in, which app and chat are open. Changed by `set` alone, which tells the watchers. */
+/** What the whole page shares: who is signed in, which app and chat are open. Changed by `set` alone, which tells the watchers.
+ *
+ * `live(app)`, where chats can be heard of as they change, gives what listens to those of the user.
+ */
 
 const watchers = [];
 
 export const state = {
   config: null,
   user: null,
+  live: null,
   apps: [],
   app: null,
   chat: null,

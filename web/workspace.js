@@ -66,7 +66,7 @@ class Workspace {
   async open() {
     const { app, chat } = route.read();
     this.client = null;
-    $('#user').textContent = state.user;
+    $('#user').textContent = $('#user').title = state.user;
     $('#initial').textContent = [...state.user][0].toUpperCase();
     $('#apps').replaceChildren(...state.apps.map(({ id, name }) => new Option(name, id)));
     $('#app-switch').hidden = state.apps.length < 2;
@@ -96,7 +96,7 @@ class Workspace {
     $('#apps').value = app;
     if (changed) this.enterApp(app);
     route.write({ app, chat: there }, { replace });
-    if (changed) this.list.open(this.client);
+    if (changed) this.list.open(this.client, state.live?.(app));
     await this.openChat(there);
   }
 
@@ -222,6 +222,19 @@ class Workspace {
     this.library.closed = true;
     route.write({ app: state.app, chat: null }, { replace: true });
     set({ app: null, chat: undefined });
+    this.client = null;
+    this.clear();
+  }
+
+  /** Leave nothing on the page of the person who leaves: the next one may be somebody else. */
+  clear() {
+    for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+    this.list.close();
+    this.composer.forget();
+    for (const selector of ['#thread', '#documents', '#tray', '#notices', '#voice', '#banner']) $(selector).replaceChildren();
+    for (const selector of ['#user', '#initial', '#title']) $(selector).textContent = '';
+    $('#user').title = '';
+    document.title = 'Brainstem';
   }
 }
 

@@ -5,23 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 from flask import Blueprint, Response, send_from_directory
+from flask.blueprints import BlueprintSetupState
+
+from service.api.firebase import Sources, sources
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types dompurify"
+    "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
+    "font-src 'self'; frame-src {frames}; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types {types}"
 )
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
 
 
+def policy(sources: Sources) -> str:
+    """The policy of pages that run what this server has, and go nowhere but to it and to these sources."""
+    return POLICY.format(
+        scripts=" ".join(["'self'", *sources.scripts]),
+        connect=" ".join(["'self'", *sources.connect]),
+        frames=" ".join(sources.frames or ["'none'"]),
+        types="*" if sources.scripts else "dompurify",  # whoever else's script names its own
+    )
+
+
 def pages(folder: Path) -> Blueprint:
     """Serves the files of a folder, `index.html` at the root."""
     made = Blueprint("pages", __name__)
+    headers = dict(HEADERS)
+
+    @made.record_once
+    def choose_policy(state: BlueprintSetupState) -> None:
+        headers["Content-Security-Policy"] = policy(sources(state.app.extensions["brainstem"]))
 
     @made.get("/")
     def index() -> Response:
@@ -33,7 +50,7 @@ def pages(folder: Path) -> Blueprint:
 
     def page(name: str) -> Response:
         response = send_from_directory(folder.resolve(), name)
-        response.headers.update(HEADERS)
+        response.headers.update(headers)
         return response
 
     return made

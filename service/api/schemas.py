@@ -234,11 +234,39 @@ class ModelAnswer(Answer, frozen=True):
     stand_in: bool
 
 
+class EmulatorsAnswer(Answer, frozen=True):
+    """The emulators that take Firebase's place, each as `host:port`."""
+
+    auth: str | None
+    firestore: str | None
+
+
+class FirebaseAnswer(Answer, frozen=True):
+    """The Firebase project that a page signs in at; none of it is a secret.
+
+    `database` is the Firestore database that holds the chats, if one does; `anonymous` says whether some app takes guests;
+    `app_check_key` is the site key of reCAPTCHA Enterprise, where pages prove by App Check which app they are.
+    """
+
+    api_key: str
+    auth_domain: str
+    project_id: str
+    app_id: str | None
+    app_check_key: str | None
+    database: str | None
+    anonymous: bool
+    emulators: EmulatorsAnswer | None
+
+
 class ConfigAnswer(Answer, frozen=True):
-    """What a page must know before anyone signs in."""
+    """What a page must know before anyone signs in.
+
+    `sign_in` is `local` (any name will do), `firebase` (an account of the project that `firebase` describes), or the verifier's own name.
+    """
 
     version: str
     sign_in: str
+    firebase: FirebaseAnswer | None
     model: ModelAnswer
     max_upload_bytes: int
     accept: list[str]

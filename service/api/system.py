@@ -8,7 +8,7 @@ import msgspec
 from flask import Response
 
 from service import __version__
-from service.api import openapi, schemas
+from service.api import firebase, openapi, schemas
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery
 from service.errors import BrainstemError, Forbidden, InvalidToken
@@ -45,7 +45,8 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         model = backends.model.name
         return schemas.ConfigAnswer(
             version=__version__,
-            sign_in=backends.names["tokens"],
+            sign_in="firebase" if firebase.signs_in(services) else backends.names["tokens"],
+            firebase=firebase.describe(services),
             model=schemas.ModelAnswer(model, model == STAND_IN),
             max_upload_bytes=settings.max_upload_bytes,
             accept=[extension for kind in FORMATS for extension in kind.extensions],

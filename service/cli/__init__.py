@@ -14,12 +14,16 @@ from service.cli.chat import chat
 from service.cli.config import config
 from service.cli.doctor import doctor
 from service.cli.documents import documents
+from service.cli.functions import functions
 from service.cli.members import members
 from service.cli.output import sentence
+from service.cli.prove import prove_isolation
+from service.cli.rules import rules
 from service.cli.search import search
 from service.cli.serve import serve
 from service.cli.tokens import tokens
 from service.cli.usage import usage
+from service.cli.vectors import vectors
 from service.errors import BrainstemError
 
 
@@ -49,5 +53,20 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
 
 
-for command in (serve, doctor, config, apps, members, documents, chat, search, usage, tokens):
+apps.add_command(rules)
+for command in (
+    serve,
+    doctor,
+    config,
+    apps,
+    members,
+    documents,
+    chat,
+    search,
+    usage,
+    tokens,
+    vectors,
+    functions,
+    prove_isolation,
+):
     main.add_command(command)

@@ -13,6 +13,7 @@ from service.cli.output import print_json
 from service.cli.port import address, listen
 
 if TYPE_CHECKING:
+    from service.config import Settings
     from service.services import Services
 
 STAND_IN = """the offline stand-in: it quotes your documents, but is no language model.
@@ -63,4 +64,17 @@ def banner(services: Services, url: str, apps: list[str]) -> str:
         lines.append(f"  Data     {settings.data_dir.resolve()}")
     if names["tokens"] == "local":
         lines.append(f"  Sign in  with any name; the commands of this terminal are `{USER}` unless you say --user")
+    if names["tokens"] == "google":
+        lines.append(f"  Sign in  {accounts(settings)}")
+    if settings.emulators:
+        lines.append("  Kept     by emulators, until they end")
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
+
+
+def accounts(settings: Settings) -> str:
+    """How a person gets in where users are those of a Firebase project."""
+    if settings.firebase_auth_emulator_host:
+        return f"with any e-mail address and password: the Auth emulator at {settings.firebase_auth_emulator_host} keeps the account"
+    if not settings.firebase_api_key:
+        return f"not on the page, which needs FIREBASE_API_KEY, the web API key of {settings.google_cloud_project}"
+    return f"with an account of the Firebase project {settings.google_cloud_project}"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from service.backends.google.embeddings import VertexEmbedder
 from service.backends.interfaces import Embedder
 from service.backends.local.embedder import MiniLM
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
+from tests.kit.vertex_models import VertexModels
+
+if TYPE_CHECKING:
+    from service.backends.interfaces import Vectors
 
 pytestmark = pytest.mark.offline_model
 
@@ -29,10 +37,23 @@ ODD = [
 ]
 
 
-@pytest.fixture(scope="module", params=["local"])
-def embedder() -> Embedder:
+@pytest.fixture(scope="module", params=["local", "google"])
+def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
     settings = Settings()
-    return MiniLM(settings, EnvironmentSecrets(settings))
+    minilm = MiniLM(settings, EnvironmentSecrets(settings))
+    if request.param == "local":
+        yield minilm
+        return
+
+    def embed(text: str, dimensions: int) -> tuple[Vectors, int]:
+        """Answer as a model would that knows what words mean: this machine's own."""
+        embeddings = minilm.embed([text])
+        assert dimensions == minilm.dimensions
+        return embeddings.vectors[0], embeddings.tokens
+
+    with VertexModels(embed) as server:
+        chosen = replace(server.settings, embedding_dimensions=minilm.dimensions, first_byte_seconds=60.0)
+        yield VertexEmbedder(chosen, EnvironmentSecrets(chosen))
 
 
 def test_each_text_becomes_one_unit_vector_in_its_order(embedder: Embedder) -> None:

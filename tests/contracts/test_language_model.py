@@ -22,10 +22,11 @@ from service.backends.interfaces import (
 )
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.stand_in import StandInModel
-from service.backends.openai import OpenAIModel
+from service.backends.openai import OpenAIModel, VertexModel
 from service.config import Settings
 from service.models import Passage
 from tests.kit.upstream import Answer, Upstream
+from tests.kit.vertex_models import VertexModels
 
 PASSAGE = Passage(document="d", chunk=0, title="Foxes", text="The red fox sleeps in the wood. It hunts at night.")
 REQUEST = ModelRequest(
@@ -36,6 +37,9 @@ REQUEST = ModelRequest(
 )
 
 
+SLOW = Answer([f"word{n} " for n in range(300)], pause=0.2)
+
+
 @dataclass(frozen=True)
 class Models:
     """The same model twice: one that answers at once, and one that takes long."""
@@ -44,7 +48,7 @@ class Models:
     slow: LanguageModel
 
 
-@pytest.fixture(params=["openai", "stand-in"])
+@pytest.fixture(params=["openai", "google", "stand-in"])
 def models(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Models]:
     if request.param == "stand-in":
         secrets = EnvironmentSecrets(settings)
@@ -52,8 +56,14 @@ def models(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Model
             StandInModel(settings, secrets), StandInModel(replace(settings, stand_in_words_per_second=5), secrets)
         )
         return
+    if request.param == "google":
+        with VertexModels() as quick, VertexModels() as slow:
+            slow.always(SLOW)
+            chosen = [server.settings for server in (quick, slow)]
+            yield Models(*(VertexModel(settings, EnvironmentSecrets(settings)) for settings in chosen))
+        return
     with Upstream() as quick, Upstream() as slow:
-        slow.always(Answer([f"word{n} " for n in range(300)], pause=0.2))
+        slow.always(SLOW)
         chosen = [replace(settings, openai_base_url=upstream.url) for upstream in (quick, slow)]
         yield Models(*(OpenAIModel(settings, EnvironmentSecrets(settings)) for settings in chosen))
 

@@ -1,61 +1,109 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from service.errors import InvalidToken
 from tests.contracts.conftest import Verification
-from tests.kit.tokens import bad_app_tokens, bad_id_tokens
+from tests.kit.tokens import AUDIENCE, EMAIL, bad_app_tokens, bad_id_tokens, bad_service_tokens, crossed
 
 LIMIT_SECONDS = 0.05
+APP = "1:1234567890:web:abcdef"
+# How many bad tokens each verifier is shown at least. Who takes some away says so here.
+FLOOR = {"user": 260, "app": 265, "service": 275, "crossed": 30}
 
 
 def test_a_good_id_token_gives_its_claims(tokens: Verification) -> None:
-    claims = tokens.factory.id_claims(apps=["recipes"], email="ada@example.com")
-    assert tokens.verifier.verify(tokens.factory.sign(claims)) == claims
+    claims = tokens.users.id_claims(apps=["recipes"], email="ada@example.com")
+    assert tokens.verifier.verify(tokens.users.sign(claims)) == claims
 
 
 def test_a_good_app_check_token_gives_its_app(tokens: Verification) -> None:
-    assert tokens.verifier.verify_app(tokens.factory.sign(tokens.factory.app_claims())) == "1:1234567890:web:abcdef"
+    assert tokens.verifier.verify_app(tokens.apps.sign(tokens.apps.app_claims())) == APP
+
+
+@pytest.mark.parametrize("issuer", ["https://accounts.google.com", "accounts.google.com"])
+def test_a_good_oidc_token_gives_its_accounts_address(tokens: Verification, issuer: str) -> None:
+    token = tokens.services.sign(tokens.services.service_claims(iss=issuer))
+    assert tokens.verifier.verify_service(token, AUDIENCE) == EMAIL
+
+
+def test_an_oidc_token_holds_for_its_audience_alone(tokens: Verification) -> None:
+    token = tokens.services.sign(tokens.services.service_claims())
+    for other in ("", "*", AUDIENCE + "/", AUDIENCE.upper(), AUDIENCE[:-1], "https://other.example"):
+        with pytest.raises(InvalidToken):
+            tokens.verifier.verify_service(token, other)
+    for nowhere in ("", None, []):
+        with pytest.raises(InvalidToken):
+            tokens.verifier.verify_service(tokens.services.sign(tokens.services.service_claims(aud=nowhere)), "")
 
 
 @pytest.mark.parametrize("uid", ["a/b", "..", "a\0b", "__x__", "日本語", "u" * 128, " ", "é"])
 def test_a_uid_may_be_anything_that_a_custom_token_may_hold(tokens: Verification, uid: str) -> None:
-    assert tokens.verifier.verify(tokens.factory.sign(tokens.factory.id_claims(sub=uid)))["sub"] == uid
+    assert tokens.verifier.verify(tokens.users.sign(tokens.users.id_claims(sub=uid)))["sub"] == uid
+
+
+def test_a_token_of_a_tenant_says_so(tokens: Verification) -> None:
+    firebase = {"identities": {}, "sign_in_provider": "password", "tenant": "agency-x1y2z"}
+    claims = tokens.verifier.verify(tokens.users.sign(tokens.users.id_claims(firebase=firebase)))
+    assert claims["firebase"] == firebase
 
 
 def test_clocks_may_differ_by_some_seconds(tokens: Verification) -> None:
     now = int(time.time())
-    make = tokens.factory
-    tokens.verifier.verify(make.sign(make.id_claims(exp=now - 3)))
-    tokens.verifier.verify(make.sign(make.id_claims(iat=now + 3)))
-    tokens.verifier.verify_app(make.sign(make.app_claims(exp=now - 3)))
+    users, apps, services = tokens.users, tokens.apps, tokens.services
+    for changes in ({"exp": now - 3}, {"iat": now + 3}, {"nbf": now + 3}):
+        tokens.verifier.verify(users.sign(users.id_claims(**changes)))
+        tokens.verifier.verify_app(apps.sign(apps.app_claims(**changes)))
+        tokens.verifier.verify_service(services.sign(services.service_claims(**changes)), AUDIENCE)
 
 
 def test_no_bad_id_token_passes(tokens: Verification, strange_key: RSAPrivateKey) -> None:
-    table = dict(bad_id_tokens(tokens.factory, strange_key))
-    assert len(table) >= 200
-    outcomes = {why: outcome(tokens.verifier.verify, token) for why, token in table.items()}
-    assert {why: result for why, result in outcomes.items() if result} == {}
-    tokens.verifier.verify(tokens.factory.sign(tokens.factory.id_claims()))
+    assert accepted(tokens.verifier.verify, bad_id_tokens(tokens.users, strange_key), FLOOR["user"]) == {}
+    tokens.verifier.verify(tokens.users.sign(tokens.users.id_claims()))
 
 
 def test_no_bad_app_check_token_passes(tokens: Verification, strange_key: RSAPrivateKey) -> None:
-    table = dict(bad_app_tokens(tokens.factory, strange_key))
-    assert len(table) >= 200
-    outcomes = {why: outcome(tokens.verifier.verify_app, token) for why, token in table.items()}
+    assert accepted(tokens.verifier.verify_app, bad_app_tokens(tokens.apps, strange_key), FLOOR["app"]) == {}
+    tokens.verifier.verify_app(tokens.apps.sign(tokens.apps.app_claims()))
+
+
+def test_no_bad_oidc_token_passes(tokens: Verification, strange_key: RSAPrivateKey) -> None:
+    bad = bad_service_tokens(tokens.services, strange_key)
+    assert accepted(as_service(tokens), bad, FLOOR["service"]) == {}
+    as_service(tokens)(tokens.services.sign(tokens.services.service_claims()))
+
+
+def test_no_token_passes_in_anothers_place(tokens: Verification) -> None:
+    doors = {"user": tokens.verifier.verify, "app": tokens.verifier.verify_app, "service": as_service(tokens)}
+    table = list(crossed(tokens.users, tokens.apps, tokens.services))
+    assert len(table) >= FLOOR["crossed"]
+    outcomes = {f"{why}, shown as {place}": outcome(doors[place], token) for why, place, token in table}
+    assert len(outcomes) == len(table)
     assert {why: result for why, result in outcomes.items() if result} == {}
-    tokens.verifier.verify_app(tokens.factory.sign(tokens.factory.app_claims()))
 
 
-def outcome(verify: object, token: str, attempts: int = 3) -> str:
+def as_service(tokens: Verification) -> Callable[[str], object]:
+    return lambda token: tokens.verifier.verify_service(token, AUDIENCE)
+
+
+def accepted(verify: Callable[[str], object], bad: Iterable[tuple[str, str]], floor: int) -> dict[str, str]:
+    """Return what is wrong with a verifier's answers to bad tokens, of which there must be so many."""
+    table = [(f"{n}: {why}", token) for n, (why, token) in enumerate(bad)]
+    shown = len({token for _, token in table})
+    assert shown >= floor, f"only {shown} bad tokens were shown"
+    outcomes = {why: outcome(verify, token) for why, token in table}
+    return {why: result for why, result in outcomes.items() if result}
+
+
+def outcome(verify: Callable[[str], object], token: str, attempts: int = 3) -> str:
     """Return what is wrong with a verifier's answer to a bad token: nothing, if it refuses it, soon and without repeating it.
 
     The best of three counts, for the machine may pause any of them.
     """
-    assert callable(verify)
     started = time.perf_counter()
     try:
         verify(token)

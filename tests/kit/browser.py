@@ -21,6 +21,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 15_000
+"""Milliseconds that a page may take, on a busy machine, to show what a test expects."""
+
 # Read here, because a test itself runs without the environment.
 CHROMIUM = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 REQUIRED = "browser" in os.environ.get("BRAINSTEM_TEST_REQUIRE", "")
@@ -41,6 +44,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         why = "no Chromium is installed (CHROMIUM may name one)"
         pytest.fail(why) if REQUIRED else pytest.skip(why)
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -53,6 +57,8 @@ class Watch:
 
     base: str
     seen: list[str] = field(default_factory=list)
+    others: tuple[str, ...] = ()
+    """Further origins that pages may talk to."""
 
     def over(self, context: BrowserContext) -> None:
         context.on("console", self.console)
@@ -64,7 +70,8 @@ class Watch:
             self.seen.append(f"{message.type}: {message.text}")
 
     def request(self, request: Request) -> None:
-        if not request.url.startswith((f"{self.base}/", "data:", "blob:")):
+        origins = tuple(f"{origin}/" for origin in (self.base, *self.others))
+        if not request.url.startswith((*origins, "data:", "blob:")):
             self.seen.append(f"request to {request.url}")
 
     def allow(self, pattern: str) -> None:
@@ -92,6 +99,20 @@ class Visitor:
         self.page.keyboard.press("Enter")
         expect(self.page.locator("#user")).to_have_text(name)
         return self
+
+    def sign_up(self, email: str, password: str) -> Visitor:
+        """Open the page of a server with Firebase accounts for the first time, and create one."""
+        self.page.goto(self.base)
+        self.button("Create an account").click()
+        self.enter(email, password, "Create the account")
+        expect(self.page.locator("#user")).to_have_text(email)
+        return self
+
+    def enter(self, email: str, password: str, action: str = "Sign in") -> None:
+        """Fill the form of an account and send it."""
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.get_by_label("Password", exact=True).fill(password)
+        self.button(action).click()
 
     def button(self, name: str, within: Locator | None = None) -> Locator:
         return (within or self.page).get_by_role("button", name=name)

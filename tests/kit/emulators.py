@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,15 @@ def why_none() -> str | None:
 
 @contextmanager
 def emulators(
-    *names: str, config: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+    *names: str,
+    config: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    prepare: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Emulators]:
-    """Run the named emulators; `config` is laid over a `firebase.json` that has the project's own rules."""
+    """Run the named emulators; `config` is laid over a `firebase.json` that has the project's own rules.
+
+    `prepare` may change what lies in their folder before they start.
+    """
     if why := why_none():
         left_out("emulators", why)
     with tempfile.TemporaryDirectory(prefix="brainstem-emulators-") as folder:
@@ -80,11 +86,13 @@ def emulators(
         for rules in ("firestore.rules", "storage.rules"):
             if (ROOT / rules).exists():
                 shutil.copy(ROOT / rules, where / rules)
+        prepare(where)
         with (where / "emulators.log").open("wb") as log:
             process = subprocess.Popen(
                 [str(FIREBASE), "emulators:start", "--project", PROJECT, "--only", ",".join(names)],
                 cwd=where,
-                env={**ENVIRON, **(environ or {})},
+                # The Storage emulator keeps files below TMPDIR by a fixed name, which another one would clear.
+                env={**ENVIRON, "TMPDIR": folder, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

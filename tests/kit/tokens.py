@@ -21,6 +21,14 @@ Bad: TypeAlias = Iterator[tuple[str, str]]
 GONE = object()
 """As a claim's or a header's value: leave it out."""
 
+NUMBER = "1234567890"
+"""The project's number, which App Check's tokens name beside its id."""
+
+AUDIENCE = "https://brainstem-abcdefghij-uc.a.run.app"
+"""The service that OIDC tokens are for."""
+
+EMAIL = "tasks@demo-brainstem.iam.gserviceaccount.com"
+
 
 @dataclass(frozen=True)
 class TokenFactory:
@@ -53,9 +61,23 @@ class TokenFactory:
     def app_claims(self, **changes: object) -> Claims:
         now = int(time.time())
         claims: Claims = {
-            "iss": f"https://firebaseappcheck.googleapis.com/{self.project}",
-            "aud": [f"projects/{self.project}"],
-            "sub": "1:1234567890:web:abcdef",
+            "iss": f"https://firebaseappcheck.googleapis.com/{NUMBER}",
+            "aud": [f"projects/{NUMBER}", f"projects/{self.project}"],
+            "sub": f"1:{NUMBER}:web:abcdef",
+            "iat": now - 60,
+            "exp": now + 3540,
+        }
+        return changed(claims, changes)
+
+    def service_claims(self, **changes: object) -> Claims:
+        now = int(time.time())
+        claims: Claims = {
+            "iss": "https://accounts.google.com",
+            "aud": AUDIENCE,
+            "azp": "108234567890123456789",
+            "sub": "108234567890123456789",
+            "email": EMAIL,
+            "email_verified": True,
             "iat": now - 60,
             "exp": now + 3540,
         }
@@ -73,6 +95,11 @@ class TokenFactory:
         signature = (key or self.private).sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{message}.{base64url(signature)}"
 
+    def unsigned(self, claims: Claims, **header: object) -> str:
+        """Make a token as the Auth emulator makes it."""
+        said = changed({"alg": "none", "typ": "JWT"}, header)
+        return f"{base64url(json.dumps(said).encode())}.{base64url(json.dumps(claims).encode())}."
+
     def sign_hs256(self, claims: Claims, secret: bytes) -> str:
         message = f"{base64url(self.header(alg='HS256'))}.{base64url(json.dumps(claims).encode())}"
         return f"{message}.{base64url(hmac.digest(secret, message.encode(), hashlib.sha256))}"
@@ -86,9 +113,9 @@ def bad_id_tokens(make: TokenFactory, stranger: RSAPrivateKey) -> Bad:
     """Yield (why, token) of ID tokens that must be refused; `stranger` is a key that the verifier does not know."""
     yield from bad_everywhere(make, stranger, make.id_claims)
     yield from bad_signed(make, make.id_claims, BAD_ID_CLAIMS(make.project))
-    yield "an App Check token", make.sign(make.app_claims())
-    yield "an App Check token with an ID token's audience", make.sign(make.app_claims(aud=make.project))
     yield "a session cookie", make.sign(make.id_claims(iss=f"https://session.firebase.google.com/{make.project}"))
+    yield "a tenant as the audience", make.sign(make.id_claims(aud=f"{make.project}/agency-x1y2z"))
+    yield "an issuer of the old toolkit", make.sign(make.id_claims(iss="https://identitytoolkit.google.com/"))
     yield "a custom token", make.sign(make.id_claims(iss="sa@x.iam.gserviceaccount.com", aud=CUSTOM_TOKEN_AUDIENCE))
 
 
@@ -96,8 +123,44 @@ def bad_app_tokens(make: TokenFactory, stranger: RSAPrivateKey) -> Bad:
     """Yield (why, token) of App Check tokens that must be refused."""
     yield from bad_everywhere(make, stranger, make.app_claims)
     yield from bad_signed(make, make.app_claims, BAD_APP_CLAIMS(make.project))
-    yield "an ID token", make.sign(make.id_claims())
-    yield "an ID token with an App Check audience", make.sign(make.id_claims(aud=[f"projects/{make.project}"]))
+    yield "an app of another project", make.sign(make.app_claims(**OTHER_PROJECT))
+    yield "another project's issuer", make.sign(make.app_claims(iss=OTHER_PROJECT["iss"]))
+    yield "no type", make.sign(make.app_claims(), typ=GONE)
+    yield "a debug token's exchange", make.sign({"debug_token": "12345678-1234-4234-8234-123456789012"})
+
+
+def bad_service_tokens(make: TokenFactory, stranger: RSAPrivateKey) -> Bad:
+    """Yield (why, token) of OIDC tokens that must be refused by the service whose URL is `AUDIENCE`."""
+    yield from bad_everywhere(make, stranger, make.service_claims)
+    yield from bad_signed(make, make.service_claims, BAD_SERVICE_CLAIMS())
+    yield "the audience in azp alone", make.sign(make.service_claims(aud=GONE, azp=AUDIENCE))
+    yield "an access token's claims", make.sign(make.service_claims(aud=GONE, scope="openid", target=AUDIENCE))
+    yield "a JWT that an account signed for itself", make.sign(make.service_claims(iss=EMAIL, sub=EMAIL))
+    yield "an address without proof", make.sign(make.service_claims(email_verified=GONE))
+
+
+def crossed(users: TokenFactory, apps: TokenFactory, services: TokenFactory) -> Iterator[tuple[str, str, str]]:
+    """Yield (why, what it is shown as, token) of good tokens that are shown in another one's place.
+
+    Each is shown as it is; signed anew with the key of what it is shown as; and then with that one's issuer or audience as well.
+    """
+    kinds = {
+        "user": (users, users.id_claims),
+        "app": (apps, apps.app_claims),
+        "service": (services, services.service_claims),
+    }
+    for kind, (signer, claims) in kinds.items():
+        for place, (other, theirs) in kinds.items():
+            if place == kind:
+                continue
+            own, wanted = claims(), theirs()
+            yield f"{kind} as it is", place, signer.sign(own)
+            yield f"{kind}, under the other key's name", place, signer.sign(own, kid=other.kid)
+            yield f"{kind}, signed with the other key", place, other.sign(own)
+            yield f"{kind}, with the other issuer", place, other.sign({**own, "iss": wanted["iss"]})
+            yield f"{kind}, with the other audience", place, other.sign({**own, "aud": wanted["aud"]})
+            if signer != other:
+                yield f"{kind}, with the claims of the other", place, signer.sign(wanted)
 
 
 CUSTOM_TOKEN_AUDIENCE = "https://identitytoolkit.googleapis.com/google.identity.identitytoolkit.v1.IdentityToolkit"
@@ -120,6 +183,9 @@ def bad_everywhere(make: TokenFactory, stranger: RSAPrivateKey, claims: Callable
     yield "a stranger's key at an address", make.sign(claims(), stranger, jku="https://evil.example/keys")
     yield "the public key as a shared secret", make.sign_hs256(claims(), make.public_pem)
     yield "an empty shared secret", make.sign_hs256(claims(), b"")
+    yield "an emulator's token", make.unsigned(claims())
+    yield "an emulator's token with a key id", make.unsigned(claims(), kid=make.kid)
+    yield "an emulator's token that claims RS256", make.unsigned(claims(), alg="RS256", kid=make.kid)
     for alg in (
         "none",
         "None",
@@ -242,6 +308,8 @@ def bad_encoding(make: TokenFactory, good: str, claims: Callable[..., Claims]) -
     yield "9 000 characters, signed", make.sign(claims(x="x" * 6700))
     yield "text behind the payload", make.sign_raw(usual, body + b"x")
     yield "a number of 5 000 digits", make.sign_raw(usual, body[:-1] + b',"x":' + b"9" * 5000 + b"}")
+    for number in (b"NaN", b"Infinity", b"-Infinity"):
+        yield f"{number.decode()} in a claim of its own", make.sign_raw(usual, body[:-1] + b',"x":' + number + b"}")
     # A legacy token of Firebase's Realtime Database, which has no key id.
     yield "a legacy token", make.sign_raw(b'{"alg":"HS256","typ":"JWT"}', b'{"v":0,"d":{"uid":"1"},"iat":0}')
 
@@ -278,13 +346,31 @@ def BAD_ID_CLAIMS(project: str) -> Mapping[str, list[object]]:  # noqa: N802  # 
     }  # fmt: skip
 
 
+OTHER_PROJECT: dict[str, object] = {
+    "iss": "https://firebaseappcheck.googleapis.com/999",
+    "aud": ["projects/999", "projects/demo-other"],
+    "sub": "1:999:web:abcdef",
+}
+
+
 def BAD_APP_CLAIMS(project: str) -> Mapping[str, list[object]]:  # noqa: N802
-    issuer = f"https://firebaseappcheck.googleapis.com/{project}"
-    audience = f"projects/{project}"
+    issuer = f"https://firebaseappcheck.googleapis.com/{NUMBER}"
+    number, audience = f"projects/{NUMBER}", f"projects/{project}"
     return {
-        "iss": [*ODD, issuer + "0", issuer + "/", "https://firebaseappcheck.googleapis.com/", "https://firebaseappcheck.googleapis.com/999", f"https://securetoken.google.com/{project}", [issuer]],
-        "aud": [*ODD, project, audience, [project], [audience + "x"], ["projects/999"], [audience.upper()], [[audience]], {"a": audience}, [None]],
+        "iss": [*ODD, issuer + "0", issuer[:-1], issuer + "/", issuer.upper(), issuer.replace("https", "http"), f" {issuer}", "https://firebaseappcheck.googleapis.com/", "https://firebaseappcheck.googleapis.com", "https://firebaseappcheck.googleapis.com/999", f"https://firebaseappcheck.googleapis.com/{number}", f"https://firebaseappcheck.googleapis.com.evil.example/{NUMBER}", f"https://securetoken.google.com/{project}", NUMBER, [issuer]],
+        "aud": [*ODD, project, audience, number, f"{number} {audience}", [project, NUMBER], [number], [audience], [number, audience + "x"], [number, "projects/999"], [number, audience.upper()], [number, f" {audience}"], [[number, audience]], [number, [audience]], {number: audience}, [number, None]],
         "sub": [GONE, None, "", True, 7, ["1:1:web:a"], {}, "\ud800"],
+        **times(7200, 3600),
+    }  # fmt: skip
+
+
+def BAD_SERVICE_CLAIMS() -> Mapping[str, list[object]]:  # noqa: N802  # a table whose times are those of the test
+    return {
+        "iss": [*ODD, "https://accounts.google.com/", "http://accounts.google.com", "accounts.google.com.evil.example", "https://accounts.google.com.evil.example", "google.com", "https://ACCOUNTS.google.com", " accounts.google.com", "https://securetoken.google.com/demo-brainstem", ["https://accounts.google.com"]],
+        "aud": [*ODD, AUDIENCE + "/", AUDIENCE + "/internal/jobs/run", AUDIENCE[:-1], AUDIENCE.upper(), AUDIENCE.replace("https", "http"), "https://other-abcdefghij-uc.a.run.app", "*", [AUDIENCE], [AUDIENCE, "https://other.example"], f"{AUDIENCE} ", {AUDIENCE: AUDIENCE}],
+        "email": [GONE, None, "", True, 7, [EMAIL], {"email": EMAIL}, "\ud800"],
+        "email_verified": [GONE, None, False, "true", "True", 1, 1.5, "", [True], {"verified": True}],
+        "sub": [GONE, None, "", True, 108234567890123456789, ["1"], {}],
         **times(7200, 3600),
     }  # fmt: skip
 

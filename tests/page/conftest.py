@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.kit.apps import write_app
-from tests.kit.browser import Visit, Visitor, Watch, chromium
+from tests.kit.browser import PATIENCE, Visit, Visitor, Watch, chromium
 from tests.kit.server import ROOT, Server
 from tests.kit.upstream import Upstream
 
@@ -58,12 +58,12 @@ def visit(browser: Browser) -> Iterator[Visit]:
     """Makes visitors of a server; at the end nothing that a page must not do has happened."""
     visitors: list[Visitor] = []
 
-    def visit(server: Server, **options: Any) -> Visitor:
+    def visit(server: Server, *, others: tuple[str, ...] = (), **options: Any) -> Visitor:
         context = browser.new_context(
             **{"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 800}, **options}
         )
-        context.set_default_timeout(10_000)
-        watch = Watch(server.url)
+        context.set_default_timeout(PATIENCE)
+        watch = Watch(server.url, others=others)
         watch.over(context)
         visitors.append(Visitor(context, server.url, watch))
         return visitors[-1]

@@ -117,6 +117,18 @@ def read_matrix(db: sqlite3.Connection, shelf: Shelf, space: str, dimensions: in
     return Matrix.of(rows.fetchall(), dimensions, shelf.removed, shelf.last)
 
 
+def read_page(
+    db: sqlite3.Connection, shelf: Shelf, after: tuple[str, int], limit: int
+) -> list[tuple[Passage, str, bytes]]:
+    """Return the passages of a shelf behind a document and chunk, in their order, each with its space and its vector."""
+    rows = db.execute(
+        "SELECT id, space, vector FROM passages"
+        " WHERE shelf = ? AND (document, chunk) > (?, ?) ORDER BY document, chunk LIMIT ?",
+        (shelf.id, *after, limit),
+    )
+    return [(read_hit(db, rowid, 0.0).passage, space, vector) for rowid, space, vector in rows.fetchall()]
+
+
 def find_words(db: sqlite3.Connection, shelves: Sequence[Shelf], terms: Sequence[str], limit: int) -> list[int]:
     """Return the ids of passages with any of the terms, best first.
 

@@ -51,11 +51,11 @@ def select_of_every_user(scope: Scope, query: Query) -> tuple[str, list[str]]:
     """Return the statement that yields (collection, id, data, version) of one collection of each of the app's users."""
     users = "/".join(paths.locate(scope, ("users",)))
     # Below the users lies what begins with their path and a slash, and "0" is the character behind the slash.
-    values = [f"{users}/", f"{users}0", f"%/{'/'.join(map(paths.encode, query.collection))}"]
+    values = [f"{users}/", f"{users}0", f"/{paths.encode(query.collection[0])}"]
     return (
-        "SELECT collection, id, data, version FROM documents WHERE collection > ? AND collection < ? AND collection LIKE ?",
-        values,
-    )
+        "SELECT collection, id, data, version FROM documents"
+        " WHERE collection > ?1 AND collection < ?2 AND substr(collection, -length(?3)) = ?3"
+    ), values
 
 
 def matches(data: Mapping[str, JSON], query: Query) -> bool:

@@ -1,35 +1,22 @@
-"""Tokens of Firebase's shape, signed with a key of this machine and proved by Firebase's rules.
-
-Sources: "Verify ID tokens using a third-party JWT library" and "Verify App Check tokens from a custom backend" in the
-Firebase documentation. What an SDK leaves open or stumbles over (unknown `crit`, repeated keys, JSON nested a thousand
-levels deep, times that are no whole numbers, base64 with bits to spare) is refused. No error holds any part of a token.
-"""
+"""Tokens of Firebase's and Google's shape, signed with a key of this machine and proved by the same rules."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import json
-import re
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from service.backends import jwts
 from service.backends.interfaces import Secrets
 from service.backends.local.folder import key
 from service.config import Settings
-from service.errors import BadRequest, InvalidToken, Unavailable
+from service.errors import BadRequest, Unavailable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-SKEW_SECONDS = 10
-MAX_TOKEN_CHARACTERS = 8192
-MAX_UID_CHARACTERS = 128
-ALGORITHM: Literal["RS256"] = "RS256"
-COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 OURS = {"iss", "aud", "sub", "user_id", "auth_time", "iat", "exp", "firebase"}
 
 
@@ -39,25 +26,17 @@ class LocalTokens:
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._data_dir = settings.data_dir
         self._project = settings.google_cloud_project
-        self._issuer = f"https://securetoken.google.com/{self._project}"
-        self._app_issuer = f"https://firebaseappcheck.googleapis.com/{self._project}"
-        self._app_audience = [f"projects/{self._project}"]
 
     def verify(self, token: str) -> Mapping[str, object]:
-        claims = self._prove(token)
-        require(claims.get("iss") == self._issuer, "The token has another issuer.")
-        require(claims.get("aud") == self._project, "The token is meant for another project.")
-        check_times(claims)
-        subject = check_subject(claims)
-        require(len(subject) <= MAX_UID_CHARACTERS, "The token names no valid user.")
+        claims = jwts.proved(token, self._public)
+        jwts.check_user(claims, self._project)
         return claims
 
     def verify_app(self, token: str) -> str:
-        claims = self._prove(token)
-        require(claims.get("iss") == self._app_issuer, "The App Check token has another issuer.")
-        require(claims.get("aud") == self._app_audience, "The App Check token is meant for another project.")
-        check_times(claims)
-        return check_subject(claims)
+        return jwts.check_app(jwts.proved(token, self._public, typed=True), self._project)
+
+    def verify_service(self, token: str, audience: str) -> str:
+        return jwts.check_service(jwts.proved(token, self._public), audience)
 
     def mint(
         self,
@@ -69,7 +48,7 @@ class LocalTokens:
         now: float | None = None,
     ) -> str:
         """Return an ID token for a user, with custom claims beside those that Firebase sets; `lifetime` is in seconds."""
-        if not 0 < len(uid) <= MAX_UID_CHARACTERS:
+        if not 0 < len(uid) <= jwts.MAX_UID_CHARACTERS:
             raise BadRequest("A user id must have 1 to 128 characters.")
         if taken := OURS.intersection(claims or {}):
             raise BadRequest(f"These claims are the issuer's to set: {', '.join(sorted(taken))}.")
@@ -77,7 +56,7 @@ class LocalTokens:
         return self._sign(
             {
                 **(claims or {}),
-                "iss": self._issuer,
+                "iss": jwts.USER_ISSUER + self._project,
                 "aud": self._project,
                 "auth_time": signed_in,
                 "user_id": uid,
@@ -91,9 +70,31 @@ class LocalTokens:
     def mint_app(self, app_id: str, *, lifetime: int = 3600, now: float | None = None) -> str:
         """Return an App Check token for a Firebase app id; `lifetime` is in seconds."""
         issued = int(time.time() if now is None else now)
-        audience = self._app_audience
+        project = f"projects/{self._project}"
         return self._sign(
-            {"sub": app_id, "aud": audience, "iss": self._app_issuer, "iat": issued, "exp": issued + lifetime}
+            {
+                "sub": app_id,
+                "aud": [project],
+                "iss": jwts.APP_ISSUER + self._project,
+                "iat": issued,
+                "exp": issued + lifetime,
+            }
+        )
+
+    def mint_service(self, email: str, audience: str, *, lifetime: int = 3600, now: float | None = None) -> str:
+        """Return an OIDC token of a service account, as Google signs it for an audience; `lifetime` is in seconds."""
+        issued = int(time.time() if now is None else now)
+        return self._sign(
+            {
+                "iss": jwts.SERVICE_ISSUERS[0],
+                "aud": audience,
+                "azp": email,
+                "sub": email,
+                "email": email,
+                "email_verified": True,
+                "iat": issued,
+                "exp": issued + lifetime,
+            }
         )
 
     def check(self) -> None:
@@ -103,21 +104,12 @@ class LocalTokens:
         import jwt
 
         private, _, kid = self._keys
-        return jwt.encode(claims, private, ALGORITHM, {"kid": kid})
+        return jwt.encode(claims, private, jwts.ALGORITHM, {"kid": kid})
 
-    def _prove(self, token: str) -> dict[str, object]:
-        """Return the claims of a token that our key signed."""
-        import jwt
-
-        require(0 < len(token) <= MAX_TOKEN_CHARACTERS, "The token is empty or too long.")
-        require(COMPACT.fullmatch(token) is not None, "The token is no JSON Web Token.")
-        _, public, kid = self._keys
-        check_header(header_of(token), kid)
-        try:
-            content: bytes = jwt.PyJWS().decode_complete(token, public, [ALGORITHM])["payload"]
-        except jwt.PyJWTError as exc:
-            raise InvalidToken("The token's signature does not hold.") from exc
-        return parse(content)
+    def _public(self, kid: str) -> RSAPublicKey:
+        _, public, ours = self._keys
+        jwts.require(kid == ours, jwts.UNKNOWN_KEY)
+        return public
 
     @cached_property
     def _keys(self) -> tuple[RSAPrivateKey, RSAPublicKey, str]:
@@ -153,72 +145,3 @@ def key_id(public: RSAPublicKey) -> str:
 
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()[:16]
-
-
-def require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise InvalidToken(otherwise)
-
-
-def header_of(token: str) -> dict[str, object]:
-    segment = token.partition(".")[0]
-    try:
-        return parse(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except binascii.Error as exc:
-        raise InvalidToken("The token is no JSON Web Token.") from exc
-
-
-def parse(content: bytes) -> dict[str, object]:
-    """Read a JSON object without repeated keys, in UTF-8."""
-    try:
-        value = json.loads(content.decode(), object_pairs_hook=distinct, parse_constant=no_json)
-    except (ValueError, RecursionError):
-        raise InvalidToken("The token is no JSON Web Token.") from None  # the cause would hold the token
-    require(isinstance(value, dict), "The token is no JSON Web Token.")
-    return value  # type: ignore[no-any-return]
-
-
-def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    require(len(found) == len(pairs), "The token says one thing twice.")
-    return found
-
-
-def no_json(constant: str) -> None:
-    raise ValueError(constant)  # NaN, Infinity
-
-
-def check_header(header: Mapping[str, object], kid: str) -> None:
-    require(header.get("alg") == ALGORITHM, "The token is not signed with RS256.")
-    require(header.get("kid") == kid, "The token is signed with an unknown key.")
-    require(header.get("typ", "JWT") == "JWT", "The token is no JSON Web Token.")
-    require(not {"crit", "b64"} & header.keys(), "The token demands an unknown extension.")
-
-
-def check_times(claims: Mapping[str, object]) -> None:
-    now = time.time()
-    require(whole(claims.get("exp")) > now - SKEW_SECONDS, "The token has expired.")
-    require(whole(claims.get("iat")) <= now + SKEW_SECONDS, "The token was issued in the future.")
-    require(whole(claims.get("nbf", 0)) <= now + SKEW_SECONDS, "The token is not valid yet.")
-
-
-def whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidToken("The token's times are not whole numbers.")
-    return value
-
-
-def check_subject(claims: Mapping[str, object]) -> str:
-    """Return `sub`, which must be text that UTF-8 can hold."""
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject or not is_text(subject):
-        raise InvalidToken("The token names no valid user.")
-    return subject
-
-
-def is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from service.backends.local.passages import Shelf
 from service.backends.local.sqlite import Database
 from service.backends.words import names_something, terms
 from service.config import Settings
+from service.errors import BadRequest
 from service.models import Scope
 
 DEPTH = 20
@@ -55,6 +56,21 @@ class LocalVectors:
         with self._database.write() as db:
             if shelf := passages.own_shelf(db, scope):
                 passages.remove(db, shelf, [(document, 0, chunks)])
+
+    def entries(self, scope: Scope, after: str = "", limit: int = 200) -> list[tuple[str, Entry]]:
+        """Return a scope's own entries in a fixed order, each with the cursor behind which the next one follows."""
+        import numpy as np
+
+        document, _, chunk = after.rpartition("/")
+        if after and not chunk.isdecimal():
+            raise BadRequest("This is no cursor of the search index.")
+        with self._database.read() as db:
+            shelf = passages.own_shelf(db, scope)
+            found = passages.read_page(db, shelf, (document, int(chunk or -1)), limit) if shelf else []
+        return [
+            (f"{passage.document}/{passage.chunk}", Entry(passage, np.frombuffer(vector, "<f4"), space))
+            for passage, space, vector in found
+        ]
 
     def check(self) -> None:
         with self._database.write() as db:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from service.backends.openai.chat import OpenAIModel
 from service.backends.openai.embeddings import OpenAIEmbedder
+from service.backends.openai.vertex import VertexModel
 
-__all__ = ["OpenAIEmbedder", "OpenAIModel"]
+__all__ = ["OpenAIEmbedder", "OpenAIModel", "VertexModel"]

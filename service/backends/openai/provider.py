@@ -41,9 +41,9 @@ def address(url: str) -> tuple[str, int]:
 class Provider:
     """OpenAI, or whoever speaks its protocol at `OPENAI_BASE_URL`."""
 
-    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets, *, key: Callable[[], str] | None = None) -> None:
         self._connect_seconds = settings.connect_seconds
-        self._key = partial(key, settings, secrets)
+        self._key = key or partial(stored_key, settings, secrets)
         self._lock = threading.Lock()
         self._sdk: openai.OpenAI | None = None
         self.url = settings.openai_base_url.strip() or OPENAI
@@ -102,7 +102,7 @@ class Provider:
         return openai.OpenAI(api_key=self._key, base_url=self.url, max_retries=0, http_client=client)
 
 
-def key(settings: Settings, secrets: Secrets) -> str:
+def stored_key(settings: Settings, secrets: Secrets) -> str:
     """Return the key; asked for each call anew, for a secret may have been replaced meanwhile."""
     if settings.openai_api_key:
         return settings.openai_api_key

@@ -5,8 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from dataclasses import replace
 
-from tests.kit.upstream import Answer, Upstream
+from tests.kit.upstream import Answer, Pause, Request, Response, Upstream
+from tests.kit.upstream.replies import embeddings
+
+
+class Slow(Upstream):
+    """A server whose embeddings take some seconds."""
+
+    embedding_seconds = 0.0
+
+    def respond(self, request: Request) -> Response:
+        if request.path != "/v1/embeddings" or not self.embedding_seconds:
+            return super().respond(request)
+        answer = embeddings(request)
+        return replace(answer, steps=[Pause(self.embedding_seconds), *answer.steps])
 
 
 def main() -> None:
@@ -16,10 +30,14 @@ def main() -> None:
         "--words", type=int, default=0, help="words of each answer; 0 repeats the question's first ones"
     )
     parser.add_argument("--pause", type=float, default=0.0, help="seconds before each word")
+    parser.add_argument("--first", type=float, default=0.0, help="seconds before the first word")
+    parser.add_argument("--embedding", type=float, default=0.0, help="seconds before an embedding is answered")
     options = parser.parse_args()
-    with Upstream(options.port, record=False) as upstream:
+    with Slow(options.port, record=False) as upstream:
+        upstream.embedding_seconds = options.embedding
         if options.words:
-            upstream.always(Answer([f"word{n} " for n in range(options.words)], pause=options.pause))
+            words = [f"word{n} " for n in range(options.words)]
+            upstream.always(Answer([Pause(options.first), *words] if options.first else words, pause=options.pause))
         sys.stdout.write(f"{upstream.url}\n")
         sys.stdout.flush()
         threading.Event().wait()

@@ -1,0 +1,85 @@
+"""The time to the first token when everything behind the service takes its time, beside the slowest branch alone.
+
+Firestore is the emulator behind a proxy that delays each call, Vertex AI Vector Search, the embedder and the model are scripted servers
+with delays of their own. What the emulator and those servers need themselves counts against us.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.turns import STREAM, Target, upstream
+from tests.kit.apps import write_app
+from tests.kit.emulators import why_none
+from tests.kit.server import Server
+
+if TYPE_CHECKING:
+    from tests.kit.emulators import Emulators
+
+FIRESTORE, EMBEDDING, VECTORS, MODEL = 0.008, 0.040, 0.015, 0.300
+BRANCHES = {
+    "accept: read, commit": 2 * FIRESTORE,
+    "history": FIRESTORE,
+    "user data": FIRESTORE,
+    "embed, search, neighbours": EMBEDDING + VECTORS + FIRESTORE,
+}
+TURNS = 60
+TEXT = "\n\n".join(f"# Part {n}\n\nThe zebra crossing number {n} lies behind the old mill." for n in range(40)).encode()
+
+
+def run() -> None:
+    """Print the median time to the first token beside the sum that it should be."""
+    if why := why_none():
+        print(f"left out: {why}")
+        return
+    from tests.kit.emulators import emulators
+
+    with emulators("firestore") as firebase, tempfile.TemporaryDirectory() as folder:
+        measure(firebase, Path(folder))
+
+
+def measure(firebase: Emulators, folder: Path) -> None:
+    from tests.kit.firestore_proxy import FirestoreProxy
+    from tests.kit.vertex import VertexServer
+
+    write_app(folder / "apps", "alpha", '[context]\ndata = ["profile"]\n')
+    with (
+        FirestoreProxy(firebase.hosts["firestore"]) as firestore,
+        VertexServer() as vertex,
+        upstream("--words", "20", "--first", str(MODEL), "--embedding", str(EMBEDDING)) as model,
+    ):
+        vertex.faults.delay = VECTORS
+        chosen = vertex.settings
+        environ = {
+            "OPENAI_BASE_URL": model,
+            "OPENAI_API_KEY": "none",
+            "BACKEND_DOCUMENTS": "google",
+            "BACKEND_VECTORS": "vertex",
+            "FIRESTORE_EMULATOR_HOST": firestore.host,
+            "VERTEX_EMULATOR_HOST": chosen.vertex_emulator_host,
+            "VERTEX_INDEX": chosen.vertex_index,
+            "VERTEX_INDEX_ENDPOINT": chosen.vertex_index_endpoint,
+            "VERTEX_DEPLOYED_INDEX": chosen.vertex_deployed_index,
+        }
+        with Server(folder / "data", environ, folder / "apps") as server:
+            headers = server.sign_in()
+            assert server.upload("alpha", "zebra.md", TEXT, headers)["status"] == "COMPLETED"
+            firestore.delay(FIRESTORE)
+            target = Target(server.url, {**headers, **STREAM})
+            firsts = [first(target, n) for n in range(TURNS)][10:]
+    slowest = max(BRANCHES.values())
+    for name, seconds in BRANCHES.items():
+        print(f"branch, injected: {name:27} {seconds * 1000:6.0f} ms")
+    median = statistics.median(firsts)
+    print(f"slowest branch + model's first token          {(slowest + MODEL) * 1000:6.0f} ms")
+    print(
+        f"time to the first token, median of {len(firsts)}         {median * 1000:6.0f} ms, {median / (slowest + MODEL):.3f} of it"
+    )
+
+
+def first(target: Target, n: int) -> float:
+    path = f"/v1/apps/alpha/chats/c{n % 5}/messages"
+    return target.ask(path, {"text": f"Where does the zebra crossing number {n % 40} lie?"}, b"event: delta")[0]

@@ -1,0 +1,1 @@
+"""Firebase and Google Cloud, one module for each seam; what is Google's is imported on first use."""

@@ -1,0 +1,187 @@
+"""Documents in Firestore, with every commit marked, so that its author can tell whether it was applied.
+
+Two things that the store promises Firestore alone does not keep. A write that changes nothing leaves the document's update time, which
+is its version, as it was. And a commit whose reply is lost is refused when it is sent again, by its own doing. So each commit
+writes a random text of its own into the field `_commit` of every document that it writes: no write changes nothing, and who finds
+their text there knows that all of their commit was applied. Readers of this store never see the field.
+
+Transactions and increments are not used: both do the wrong thing when a reply is lost, and transactions wait for each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from secrets import token_urlsafe
+
+from service.backends import checks
+from service.backends.checks import COMMIT
+from service.backends.google.firestore.connection import Connection, Deadline, Failed, Message
+from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
+from service.config import Settings
+from service.errors import PreconditionFailed, TooLarge, Unavailable
+from service.models import JSON, Scope
+
+WHAT = "The document store"
+VERSION = re.compile(r"(\d{1,11})\.(\d{9})")
+MAX_REQUEST_BYTES = 10 * 1_048_576
+
+
+class FirestoreDocuments:
+    """The document store of the cloud; a document's version is its update time. A commit names each document once."""
+
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+        self._connection = Connection(settings)
+
+    def get(self, scope: Scope, *paths: Path) -> list[Snapshot | None]:
+        from service.backends.google.firestore import messages
+
+        places = [checks.place(scope, path) for path in paths]
+        found = self._read(places)
+        return [
+            document and snapshot(path, document, messages.from_fields(document.fields))
+            for path, document in ((path, found[place]) for path, place in zip(paths, places, strict=True))
+        ]
+
+    def query(self, scope: Scope, query: Query) -> list[Snapshot]:
+        from service.backends.google.firestore import messages, statements
+
+        checks.check_query(scope, query)
+        request = statements.run_query(self._connection, scope, query)
+        size = statements.page_size(query)
+        found: list[Snapshot] = []
+        while len(found) < query.limit:
+            page = [reply.document for reply in self._send("RunQuery", request) if reply.HasField("document")]
+            for document in page:
+                data = messages.from_fields(document.fields)
+                if path := statements.found(scope, query, self._place(document.name), data):
+                    found.append(snapshot(path, document, data))
+            if len(page) < size or len(found) >= query.limit:
+                break
+            statements.continue_after(request, query, page[-1])
+        return found[: query.limit]
+
+    def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        places = [checks.place(scope, write.path) for write in writes]
+        checks.check_writes(places, writes)
+        if not writes:
+            return []
+        mark, deadline = token_urlsafe(12), Deadline()
+        request = self._commit_request(places, writes, mark)
+        try:
+            [[reply]] = self._connection.send("Commit", request, deadline=deadline)
+        except Failed as failed:
+            from service.backends.google.firestore import failures
+
+            if failed.doubtful and failed.code in failures.REFUSED:
+                return self._confirmed(places, writes, mark, deadline)
+            raise failures.mapped(failed, WHAT, conditional=any(map(is_conditional, writes))) from None
+        return [version(result.update_time) for result in reply.write_results]
+
+    def check(self) -> None:
+        """Read a document that need not be there."""
+        self._read([("apps", "ready")])
+
+    def _confirmed(self, places: Sequence[Path], writes: Sequence[Write], mark: str, deadline: Deadline) -> list[str]:
+        """Return the versions that a commit gave if an attempt at it was applied before another was refused.
+
+        A commit of deletes alone leaves no mark: it counts as done once its documents are gone, whoever removed them.
+        Raises `Unavailable` where it cannot be told, for others may have written over every mark.
+        """
+        kept = [place for place, write in zip(places, writes, strict=True) if not isinstance(write, Delete)]
+        found = [document for document in self._read(kept or places, [COMMIT], deadline).values() if document]
+        if not kept and not found:
+            return [""] * len(writes)
+        for document in found:
+            if document.fields[COMMIT].string_value == mark:
+                # All writes of a commit have the same update time.
+                return ["" if isinstance(write, Delete) else version(document.update_time) for write in writes]
+        raise Unavailable(
+            "It cannot be told whether a change was made, for others made theirs meanwhile. Look, and try again."
+        )
+
+    def _read(
+        self, places: Sequence[Path], fields: Sequence[str] = (), deadline: Deadline | None = None
+    ) -> dict[Path, Message | None]:
+        """Return the documents at these places, with all or only some of their fields."""
+        from service.backends.google.firestore import messages
+
+        found: dict[Path, Message | None] = dict.fromkeys(places)
+        if not found:
+            return found
+        names = [self._name(place) for place in found]
+        request = messages.BatchGetDocumentsRequest(database=self._connection.database, documents=names)
+        if fields:
+            request.mask.field_paths.extend(map(messages.field_path, fields))
+        for reply in self._send("BatchGetDocuments", request, deadline):
+            if reply.HasField("found"):
+                found[self._place(reply.found.name)] = reply.found
+        return found
+
+    def _send(self, method: str, request: Message, deadline: Deadline | None = None) -> list[Message]:
+        try:
+            [replies] = self._connection.send(method, request, deadline=deadline)
+        except Failed as failed:
+            from service.backends.google.firestore import failures
+
+            raise failures.mapped(failed, WHAT) from None
+        return replies
+
+    def _commit_request(self, places: Sequence[Path], writes: Sequence[Write], mark: str) -> Message:
+        from service.backends.google.firestore import messages
+
+        encoded = [encode(self._name(place), write, mark) for place, write in zip(places, writes, strict=True)]
+        request = messages.CommitRequest(database=self._connection.database, writes=encoded)
+        if request.ByteSize() > MAX_REQUEST_BYTES:
+            raise TooLarge("A commit must not be larger than 10 MiB.")
+        return request
+
+    def _name(self, place: Path) -> str:
+        return "/".join((self._connection.root, *place))
+
+    def _place(self, name: str) -> Path:
+        return tuple(name.removeprefix(f"{self._connection.root}/").split("/"))
+
+
+def encode(name: str, write: Write, mark: str) -> Message:
+    """Return the message of one write, its precondition included."""
+    from service.backends.google.firestore import messages
+
+    if isinstance(write, Delete):
+        encoded = messages.Write(delete=name)
+    else:
+        encoded = messages.Write(update=messages.to_document(name, {**write.data, COMMIT: mark}))
+    match write:
+        case Create():
+            encoded.current_document.exists = False
+        case Update(version=None):
+            encoded.current_document.exists = True
+        case Update(version=str(expected)) | Delete(version=str(expected)):
+            seconds, nanos = moment(expected)
+            encoded.current_document.update_time.seconds = seconds
+            encoded.current_document.update_time.nanos = nanos
+    if isinstance(write, Update):
+        encoded.update_mask.field_paths.extend(map(messages.field_path, (*write.data, COMMIT)))
+    return encoded
+
+
+def is_conditional(write: Write) -> bool:
+    return not isinstance(write, Set) and not (isinstance(write, Delete) and write.version is None)
+
+
+def version(update_time: Message) -> str:
+    """Return an update time to the nanosecond, "" for that of a delete."""
+    return f"{update_time.seconds}.{update_time.nanos:09}" if update_time.seconds else ""
+
+
+def moment(version: str) -> tuple[int, int]:
+    """Return the seconds and nanoseconds of a version; raises `PreconditionFailed` for what no document ever had."""
+    found = VERSION.fullmatch(version)
+    if found is None:
+        raise PreconditionFailed("This document is gone or has changed.")
+    return int(found[1]), int(found[2])
+
+
+def snapshot(path: Path, document: Message, data: dict[str, JSON]) -> Snapshot:
+    data.pop(COMMIT, None)
+    return Snapshot(path, data, version(document.update_time))

@@ -1,0 +1,65 @@
+"""The indexes that this service's queries need beside Firestore's automatic ones, as `firestore.indexes.json` holds them.
+
+Every field has an automatic index of its own within a collection, which serves each `Query` that orders by one field and compares
+none but that one: `chats` by `updated`, `turns` by `seq`, `calls` by `created`, `data` by `updated`, `documents` by `created`, `chunks`
+by `n`; and `vectors` by `words`, `document` or their names. The emulator demands no index at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from service.backends.checks import COMMIT
+
+Definition = dict[str, Any]
+
+GROUPS = ("calls",)
+"""Collections of which an app's admins read every user's, in the order of `created`."""
+
+UNINDEXED: Mapping[str, tuple[str, ...]] = {
+    "users": (),
+    "chats": ("title",),
+    "turns": ("prompt", "reply", "citations", "error", "fingerprint"),
+    "documents": ("title", "error"),
+    "chunks": ("text", "headings"),
+    "jobs": ("input", "error"),
+    "calls": (),
+    "data": ("data",),
+    "vectors": ("app", "user", "chunk", "title", "headings", "page", "line", "text", "embedding"),
+}
+"""What no query asks for: long texts and whatever users store, of which each value would cost entries, up to a limit per document."""
+
+
+def definitions(dimensions: Iterable[int]) -> Definition:
+    """Return what `firestore.indexes.json` must hold, for embedders that give so many dimensions."""
+    return {"indexes": [vector_index(number) for number in dimensions], "fieldOverrides": [*overrides()]}
+
+
+def vector_index(dimensions: int) -> Definition:
+    """Return the index for the nearest vectors of one space; each number of dimensions takes its own."""
+    return {
+        "collectionGroup": "vectors",
+        "queryScope": "COLLECTION",
+        "fields": [
+            {"fieldPath": "space", "order": "ASCENDING"},
+            {"fieldPath": "embedding", "vectorConfig": {"dimension": dimensions, "flat": {}}},
+        ],
+    }
+
+
+def overrides() -> Iterator[Definition]:
+    for collection in GROUPS:
+        yield override(collection, "created", *ordered("COLLECTION"), *ordered("COLLECTION_GROUP"))
+    yield override("vectors", "words", {"arrayConfig": "CONTAINS", "queryScope": "COLLECTION"})
+    for collection, fields in UNINDEXED.items():
+        for field in (*fields, COMMIT):
+            yield override(collection, field)
+
+
+def override(collection: str, field: str, *indexes: Definition) -> Definition:
+    return {"collectionGroup": collection, "fieldPath": field, "indexes": list(indexes)}
+
+
+def ordered(scope: str) -> list[Definition]:
+    return [{"order": order, "queryScope": scope} for order in ("ASCENDING", "DESCENDING")]

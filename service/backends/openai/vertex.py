@@ -1,0 +1,97 @@
+"""Gemini, and whatever else Vertex AI answers with, at its OpenAI-compatible endpoint; Google's access token is the key.
+
+Source: "Call Vertex AI models by using the OpenAI library" in the Vertex AI documentation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from service.backends import vertex_ai
+from service.backends.interfaces import ModelEvent, ModelRequest, Secrets
+from service.backends.openai.chat import ChatStream, OpenAIModel
+from service.backends.openai.events import Decoder
+from service.backends.openai.provider import Provider
+from service.config import Settings
+from service.errors import Unavailable, UpstreamConfig
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+TOKEN_SECONDS = 3.0
+REMEDIES = {
+    "refuses our key": "refuses us",
+    "OPENAI_API_KEY and OPENAI_BASE_URL": "GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_REGION",
+    "OPENAI_API_KEY": "that the service account has the role roles/aiplatform.user",
+    "OPENAI_BASE_URL": "GOOGLE_CLOUD_REGION",
+}
+"""What the compatible endpoint's failures tell to check, and what there is to check here."""
+
+
+class VertexModel(OpenAIModel):
+    """Streams the answers of `VERTEX_MODEL` or of what an app names, such as `gemini-2.5-pro`."""
+
+    def __init__(
+        self, settings: Settings, secrets: Secrets, *, url: str = "", credentials: Credentials | None = None
+    ) -> None:
+        settings.require("The Vertex AI model", "google_cloud_project", "google_cloud_region", "vertex_model")
+        url = url or f"{vertex_ai.server(settings)}/v1/{vertex_ai.location(settings)}/endpoints/openapi"
+        chosen = replace(settings, openai_base_url=url, chat_model=settings.vertex_model)
+        super().__init__(chosen, secrets)
+        self._provider = Provider(chosen, secrets, key=AccessToken(settings, credentials).get)
+
+    def stream(self, request: ModelRequest) -> ChatStream:
+        return VertexStream(self, request, self._settings)
+
+    def arguments(self, request: ModelRequest) -> dict[str, Any]:
+        """As for any endpoint; this one's models are named with their publisher."""
+        arguments = super().arguments(request)
+        model: str = arguments["model"]
+        return arguments | {"model": model if "/" in model else f"google/{model}"}
+
+
+class VertexStream(ChatStream):
+    """An answer whose failures name the settings of Vertex AI."""
+
+    def _break(self, exc: Exception, decoder: Decoder) -> Iterator[ModelEvent]:
+        try:
+            yield from super()._break(exc, decoder)
+        except UpstreamConfig as error:
+            detail = error.detail
+            for said, meant in REMEDIES.items():
+                detail = detail.replace(said, meant)
+            raise UpstreamConfig(detail) from None
+
+
+class AccessToken:
+    """The token of Google's Application Default Credentials, renewed some minutes before it ends."""
+
+    def __init__(self, settings: Settings, credentials: Credentials | None) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._credentials = credentials
+
+    def get(self) -> str:
+        """Return a token that holds; raises `UpstreamConfig` if there are no credentials, `Unavailable` if none is had now."""
+        if self._settings.vertex_emulator_host:
+            return "emulator"
+        from google.auth.exceptions import GoogleAuthError, TransportError
+
+        try:
+            with self._lock:
+                return self._fresh()
+        except GoogleAuthError as exc:
+            if isinstance(exc, TransportError) or exc.retryable:
+                raise Unavailable("Google's sign-in cannot be reached.") from None
+            raise UpstreamConfig(
+                "There are no credentials that Google accepts: run as a service account, or `gcloud auth application-default login`."
+            ) from None
+
+    def _fresh(self) -> str:
+        if self._credentials is None:
+            self._credentials = vertex_ai.credentials(self._settings)
+        vertex_ai.refresh(self._credentials, TOKEN_SECONDS)
+        return str(self._credentials.token)

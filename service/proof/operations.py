@@ -1,0 +1,108 @@
+"""The table of operations: how each is called by who may, and with whose objects. A route that is not here fails the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from service.proof.client import Request
+from service.proof.world import DIARY, Belongings
+
+Kind = Literal["one", "list", "write", "service"]
+
+FORM = "multipart/form-data; boundary=proof"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An operation on what is somebody's. `path` is below the app, or below `/internal` for what only service accounts call."""
+
+    name: str
+    kind: Kind
+    method: str
+    path: str
+    body: object = None
+    role: Literal["member", "admin"] = "member"
+    shared: bool = False
+    canary: bool = True
+
+    def request(self, app: str, ids: Mapping[str, str], **headers: str) -> Request:
+        path = self.path.format(**ids)
+        if self.body is FORM:
+            return upload(f"/v1/apps/{app}/{path}", "stolen.txt", b"Stolen by the proof.")
+        return Request(self.method, f"/v1/apps/{app}/{path}", self.body, headers)
+
+
+TARGETS = (
+    Target("chats.get_chat", "one", "GET", "chats/{chat}"),
+    Target("chats.rename_chat", "one", "PATCH", "chats/{chat}", {"title": "Taken"}),
+    Target("chats.delete_chat", "one", "DELETE", "chats/{chat}"),
+    Target("documents.get_document", "one", "GET", "documents/{document}"),
+    Target("documents.get_original", "one", "GET", "documents/{document}/original", canary=False),
+    Target("documents.delete_document", "one", "DELETE", "documents/{document}"),
+    Target("data.get_data", "one", "GET", "data/{data}"),
+    Target("data.delete_data", "one", "DELETE", "data/{data}"),
+    Target("chats.list_chats", "list", "GET", "chats"),
+    Target("documents.list_documents", "list", "GET", "documents"),
+    Target("data.list_data", "list", "GET", "data"),
+    Target("documents.search", "list", "POST", "search", {"text": "What does the zebra keep?", "limit": 50}),
+    Target("usage.get_usage", "list", "GET", "usage", canary=False),
+    Target("chats.post_message", "write", "POST", "chats/{chat}/messages", {"text": "What does the zebra keep?"}),
+    Target("data.put_data", "write", "PUT", "data/{data}", {"taken": True}, canary=False),
+    Target("documents.add_document", "write", "POST", "documents", FORM, canary=False),
+    Target("documents.list_shared_documents", "list", "GET", "shared/documents", shared=True),
+    Target("documents.get_shared_document", "one", "GET", "shared/documents/{shared}", shared=True),
+    Target(
+        "documents.get_shared_original", "one", "GET", "shared/documents/{shared}/original", shared=True, canary=False
+    ),
+    Target("documents.delete_shared_document", "one", "DELETE", "shared/documents/{shared}", role="admin", shared=True),
+    Target(
+        "documents.add_shared_document", "write", "POST", "shared/documents", FORM, "admin", shared=True, canary=False
+    ),
+    Target("usage.get_app_usage", "list", "GET", "shared/usage", role="admin", shared=True),
+)
+BY_NAME = {target.name: target for target in TARGETS}
+
+SERVICE = {
+    "internal.run_job": "jobs/run",
+    "internal.object_finalized": "events/object-finalized",
+    "internal.data_written": "events/data-written",
+}
+LIST_APPS = "system.list_apps"
+DOWNLOAD = "downloads.get_blob"
+
+PUBLIC = {
+    "system.health": Request("GET", "/health"),
+    "system.ready": Request("GET", "/ready"),
+    "system.config": Request("GET", "/config.json"),
+    "system.openapi": Request("GET", "/openapi.json"),
+    "pages.index": Request("GET", "/"),
+    "pages.asset": Request("GET", "/web/early.js"),
+    "sign_in.sign_in": Request("POST", "/local/sign-in", {"user": "nil"}),
+}
+"""What anyone may call: it must hold nobody's canary, whoever asks."""
+
+
+def ids(mine: Belongings, shared: str) -> dict[str, str]:
+    """The ids that paths name, as somebody's things have them."""
+    return {"chat": mine.chat, "document": mine.document, "data": mine.data, "shared": shared}
+
+
+ABSENT = {"chat": "chat-00000000", "document": "0" * 32, "data": "data-00000000", "shared": "0" * 32}
+"""Ids of the same form that nothing has."""
+
+
+def internal(name: str, mine: Belongings) -> Request:
+    """What Cloud Tasks or a function says of somebody's job, upload or data."""
+    bodies: dict[str, dict[str, object]] = {
+        "internal.run_job": {"app": mine.app, "user": mine.user, "job": mine.job},
+        "internal.object_finalized": {"name": f"apps/{mine.app}/users/{mine.user}/uploads/{mine.upload}"},
+        "internal.data_written": {"app": mine.app, "user": mine.user, "document": DIARY},
+    }
+    return Request("POST", f"/internal/{SERVICE[name]}", bodies[name])
+
+
+def upload(path: str, filename: str, content: bytes) -> Request:
+    head = f'--proof\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\nContent-Type: text/plain\r\n\r\n'
+    return Request("POST", path, head.encode() + content + b"\r\n--proof--\r\n", {"Content-Type": FORM})

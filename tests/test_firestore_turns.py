@@ -1,0 +1,228 @@
+"""A turn on the real Firestore emulator: how many round trips it takes, and what becomes of it when they fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import grpc
+import pytest
+from flask import Flask
+
+from service.app import create_app
+from service.config import Settings
+from tests.kit.client import User, events
+from tests.kit.emulators import Emulators
+from tests.kit.firestore_proxy import FirestoreProxy, own_database
+from tests.kit.upstream import Answer, Upstream
+
+When = Literal["before", "after"]
+
+LONGEST_SECONDS = 6.0
+"""What an answer takes while the store is down: less than the five seconds of one call, and what lies around it."""
+
+
+@pytest.fixture
+def proxy(firebase: Emulators) -> Iterator[FirestoreProxy]:
+    with FirestoreProxy(firebase.hosts["firestore"]) as running:
+        yield running
+
+
+@pytest.fixture
+def flask(served: Settings, proxy: FirestoreProxy) -> Iterator[Flask]:
+    """The service with its documents and vectors in Firestore."""
+    settings = own_database(served, proxy.host)
+    app = create_app(
+        replace(
+            settings,
+            backend_documents="google",
+            backend_vectors="google",
+            checkpoint_seconds=30.0,
+            stage_seconds=5.0,
+            lease_seconds=2.0,
+        )
+    )
+    yield app
+    app.extensions["brainstem"].backends.queue.stop()
+
+
+def began(upstream: Upstream) -> float:
+    """When the last model call arrived, by the monotonic clock."""
+    return upstream.asked()[-1].at
+
+
+# Round trips.
+
+
+def test_round_trips_of_a_turn(proxy: FirestoreProxy, ada: User, upstream: Upstream) -> None:
+    assert (
+        ada.add("z.md", b"# Z\n\nThe zebra secret is canary.\n\nMore about it.", "text/markdown")["status"]
+        == "COMPLETED"
+    )
+    ada.call("PUT", "data/profile", json={"likes": "zebras"})
+    assert ada.ask("c1", "What is the zebra secret?").status_code == 200
+    start = len(proxy.calls)
+    assert ada.ask("c1", "And what else about the zebra?").status_code == 200
+    calls = proxy.calls[start:]
+    before = Counter(call.method for call in calls if call.at < began(upstream))
+    after = Counter(call.method for call in calls if call.at >= began(upstream))
+    # The turn and its chat, the user's data, the text around the passages; history; two words' and two vectors' queries; accept.
+    assert before == {"BatchGetDocuments": 3, "RunQuery": 5, "Commit": 1}
+    # Its first words, and its end with the ledger's rows.
+    assert after == {"Commit": 2}
+
+
+def test_before_the_model_is_called_two_round_trips_are_waited_for(
+    proxy: FirestoreProxy, ada: User, upstream: Upstream
+) -> None:
+    ada.add("z.md", b"# Z\n\nThe zebra secret is canary.", "text/markdown")
+    assert ada.ask("c1", "What is the zebra secret?").status_code == 200
+    delay = 0.3
+    proxy.delay(delay)
+    start = time.monotonic()
+    assert ada.ask("c1", "And what else about the zebra?").status_code == 200
+    waited = (began(upstream) - start) / delay
+    assert 2 <= waited < 3
+
+
+# Faults.
+
+
+def effects(ada: User, upstream: Upstream, chat: str) -> tuple[list[Any], int]:
+    """The turns of a chat, and the model calls in the ledger."""
+    turns = ada.get(f"chats/{chat}").json["turns"]
+    rows = ada.get("usage").json["rows"]
+    return turns, sum(row["calls"] for row in rows if row["kind"] == "answer")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(
+    "status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED]
+)
+def test_a_write_that_fails_once_changes_nothing(
+    proxy: FirestoreProxy, ada: User, upstream: Upstream, nth: int, when: When, status: grpc.StatusCode
+) -> None:
+    upstream.enqueue("Hello", " world")
+    fault = proxy.fail("Commit", nth, when=when, status=status)
+    told = events(ada.stream("c1", "Say hello", id="m1"))
+    assert fault.fired == 1
+    assert told[-1].name == "done"
+    [turn], calls = effects(ada, upstream, "c1")
+    assert (turn["status"], turn["reply"], calls) == ("COMPLETED", "Hello world", 1)
+    again = ada.ask("c1", "Say hello", id="m1")
+    assert (again.status_code, again.json["reply"]) == (200, "Hello world")
+    assert len(upstream.asked()) == 1
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_write_whose_reply_is_lost_time_and_again_has_its_effect_once(
+    proxy: FirestoreProxy, ada: User, upstream: Upstream, nth: int
+) -> None:
+    upstream.always(Answer(["Hello", " world"]))
+    fault = proxy.fail("Commit", nth, when="after", times=1000)
+    for _ in range(2):
+        answer = ada.ask("c1", "Say hello", id="m1")
+        assert (answer.status_code, answer.json["status"], answer.json["reply"]) == (200, "COMPLETED", "Hello world")
+    assert fault.fired >= 2
+    proxy.heal()
+    turns, calls = effects(ada, upstream, "c1")
+    assert (len(turns), calls, len(upstream.asked())) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_write_that_fails_for_long_is_answered_in_time_and_never_called_done(
+    proxy: FirestoreProxy, ada: User, upstream: Upstream, nth: int
+) -> None:
+    upstream.always(Answer(["Hello", " world"]))
+    fault = proxy.fail("Commit", nth, times=1000)
+    start = time.monotonic()
+    answer = ada.ask("c1", "Say hello", id="m1")
+    took = time.monotonic() - start
+    assert fault.fired >= 2
+    assert (answer.status_code, answer.json["code"], answer.json["retryable"]) == (503, "unavailable", True)
+    # Before the model is called it costs nothing to give up; an answer that was paid for is tried to be saved for longer.
+    assert took < (LONGEST_SECONDS if nth == 1 else 25)
+    assert len(upstream.asked()) == (0 if nth == 1 else 1)
+    proxy.heal()
+    deadline = time.monotonic() + 60
+    while (again := ada.ask("c1", "Say hello", id="m1")).status_code != 200:
+        assert again.json["retryable"], again.json
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    turns, calls = effects(ada, upstream, "c1")
+    assert [turn["status"] for turn in turns] == ["COMPLETED" if nth == 1 else "INTERRUPTED"]
+    # An answer of which not one write succeeded, from the first to the last, leaves no row: nothing says that it was begun.
+    assert (calls, len(upstream.asked())) == ((0, 1) if nth == 2 else (1, 1))
+
+
+def test_while_the_store_is_down_answers_come_in_time_and_it_is_back_at_once(
+    proxy: FirestoreProxy, ada: User, upstream: Upstream
+) -> None:
+    assert ada.ask("c1", "Say hello").status_code == 200
+    proxy.down()
+    for method, path, body in (
+        ("GET", "chats", None),
+        ("POST", "chats/c2/messages", {"text": "Hello"}),
+        ("PUT", "data/x", {"a": 1}),
+        ("DELETE", "chats/c1", None),
+    ):
+        start = time.monotonic()
+        answer = ada.call(method, path, json=body)
+        assert (answer.status_code, answer.json["code"], answer.json["retryable"]) == (503, "unavailable", True), path
+        assert time.monotonic() - start < LONGEST_SECONDS
+    assert len(upstream.asked()) == 1
+    ready = ada.http.get("/ready")
+    assert (ready.status_code, ready.json["ready"]) == (503, False)
+    assert "document store" in ready.json["backends"]["documents"]
+    assert ada.http.get("/health").status_code == 200
+    proxy.up()
+    deadline = time.monotonic() + 10
+    while ada.get("chats").status_code != 200:
+        assert time.monotonic() < deadline
+    assert ada.ask("c1", "Say it again").status_code == 200
+
+
+def test_a_slow_store_slows_and_does_not_break(proxy: FirestoreProxy, ada: User, upstream: Upstream) -> None:
+    proxy.delay(1.0)
+    upstream.enqueue("Hello")
+    start = time.monotonic()
+    told = events(ada.stream("c1", "Say hello"))
+    assert told[-1].name == "done"
+    assert time.monotonic() - start < 6
+    proxy.heal()
+    [turn], calls = effects(ada, upstream, "c1")
+    assert (turn["status"], calls) == ("COMPLETED", 1)
+
+
+def test_a_store_that_hangs_is_given_up(proxy: FirestoreProxy, ada: User, upstream: Upstream) -> None:
+    proxy.delay(8.0)
+    start = time.monotonic()
+    answer = ada.ask("c1", "Say hello")
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert time.monotonic() - start < LONGEST_SECONDS
+    assert upstream.asked() == []
+    proxy.heal()
+
+
+def test_four_at_once_in_one_chat_are_one_turn(ada: User, upstream: Upstream) -> None:
+    """The race that transactions lose: accepting by precondition has one winner, and the others are told at once."""
+    upstream.always(Answer(["Hello"]))
+    barrier, answers = threading.Barrier(4), []
+
+    def ask(n: int) -> None:
+        barrier.wait()
+        answers.append(ada.ask("c1", "Say hello", id="m1"))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert {answer.json["reply"] for answer in answers} == {"Hello"}
+    assert len(upstream.asked()) == 1
