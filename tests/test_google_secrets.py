@@ -12,7 +12,7 @@ from dataclasses import replace
 import google.auth.exceptions
 import pytest
 from google.api_core import exceptions
-from grpc import StatusCode  # type: ignore[import-untyped]
+from grpc import StatusCode
 
 from service.backends.google import calls
 from service.backends.google.secrets import FRESH_SECONDS, OUTLIVE_SECONDS, PAUSE_SECONDS, SecretManager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from grpc import StatusCode  # type: ignore[import-untyped]
+from grpc import StatusCode
 
 from service.backends.google.cloud_tasks import CloudTasks
 from service.backends.interfaces import JobAddress

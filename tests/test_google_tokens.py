@@ -378,6 +378,7 @@ def test_while_keys_are_being_fetched_nobody_else_fetches_them(
         until(lambda: keys.users.hits > 0)
         clock.pass_by(30)
         assert answer(lambda: tokens.verify(token)) == "Unavailable"
+        assert any(thread.name == "keys" for thread in threading.enumerate()), "it waited for a fetch that is overdue"
         assert first.result(5) == "Unavailable"
     assert keys.users.fetches == before + 1
 

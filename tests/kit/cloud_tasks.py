@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 from google.cloud.tasks_v2 import types
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
-from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 
 from service.backends.interfaces import JobAddress, JobQueue

@@ -80,7 +80,7 @@ class KeyServer:
         self.services = Published("/oauth2/v3/certs", "service", 6, project, jwks)
         self.ended = threading.Event()
         self._lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Listener(("127.0.0.1", 0), Handler)
         self.server.keys = self  # type: ignore[attr-defined]
         self.host = f"127.0.0.1:{self.server.server_port}"
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), name="key server", daemon=True)
@@ -111,6 +111,10 @@ class KeyServer:
         self.server.shutdown()
         self.server.server_close()
         self._thread.join(5)
+
+
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # many ask at once
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 import google_crc32c
-import grpc  # type: ignore[import-untyped]
+import grpc
 from google.cloud.secretmanager_v1 import types
 from grpc import StatusCode
 

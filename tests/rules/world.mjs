@@ -83,6 +83,9 @@ export const GROUPS = ["users", "chats", "turns", "documents", "chunks", "jobs",
 
 export const uids = () => [...Object.values(ACTORS).flatMap((actor) => actor.uid ?? []), VICTIM];
 
+// What a record says where records decide, and where they must not: in beta everyone has one.
+const recorded = (app, actor) => ({ beta: "member", delta: actor?.record })[app] ?? "none";
+
 // Every document, as path and fields.
 export function* seeds() {
   for (const id of ["written", "overwritten"]) yield [`apps/beta/users/mia/data/${id}`, { ...DATA, _commit: "the service's" }];
@@ -91,7 +94,7 @@ export function* seeds() {
     for (const uid of uids()) {
       const actor = Object.values(ACTORS).find((other) => other.uid === uid);
       for (const { path } of OWN) {
-        const fields = path ? DATA : { role: app === "delta" ? (actor?.record ?? "none") : "member", updated: DATA.updated };
+        const fields = path ? DATA : { role: recorded(app, actor), updated: DATA.updated };
         yield [["apps", app, "users", uid, path].filter(Boolean).join("/"), fields];
       }
     }

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import google.auth
-import grpc  # type: ignore[import-untyped]
+import grpc
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
 from google.api_core.grpc_helpers import wrap_errors
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError

@@ -146,7 +146,7 @@ class CloudTasks:
 
     def _send(self, method: str, request: Any, **how: Any) -> None:
         from google.cloud.tasks_v2.types import Task
-        from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+        from google.protobuf.empty_pb2 import Empty
 
         self._open().call(method, request, Task.pb() if method == "CreateTask" else Empty, **how)
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from service.backends.fusion import fuse
+from service.backends.fusion import DEPTH, fuse, weight_of_words
 from service.backends.interfaces import Entry, Hit, Search, Secrets
 from service.backends.local import passages
 from service.backends.local.matrices import Matrices, Matrix
 from service.backends.local.passages import Shelf
 from service.backends.local.sqlite import Database
-from service.backends.words import names_something, terms
+from service.backends.words import terms
 from service.config import Settings
 from service.errors import BadRequest
 from service.models import Scope
-
-DEPTH = 20
-"""Places of each ranking that take part in the fusion, at least. Far down both, chance begins to count more than sense."""
-
-WEIGHT_OF_WORDS, WEIGHT_OF_IDENTIFIERS = 0.8, 1.25
-"""What the ranking by words counts beside the one by vectors, and what it counts if the question names something."""
 
 
 class LocalVectors:
@@ -89,10 +83,6 @@ class LocalVectors:
             return passages.read_matrix(db, shelf, space, dimensions, after)
 
         return self._matrices.get((shelf.id, space, dimensions), shelf.removed, shelf.last, load)
-
-
-def weight_of_words(text: str) -> float:
-    return WEIGHT_OF_IDENTIFIERS if names_something(text) else WEIGHT_OF_WORDS
 
 
 def ranked(

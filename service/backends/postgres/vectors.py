@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.backends.fusion import fuse
+from service.backends.fusion import DEPTH, fuse, weight_of_words
 from service.backends.interfaces import Entry, Hit, Search, Secrets
 from service.backends.postgres import passages
 from service.backends.postgres.database import STATEMENT_SECONDS, Database
 from service.backends.postgres.passages import Key, Row
-from service.backends.words import names_something
 from service.config import Settings
 from service.models import Scope
-
-DEPTH = 20
-WEIGHT_OF_WORDS, WEIGHT_OF_IDENTIFIERS = 0.8, 1.25
-"""As in the local index: places of each ranking that take part, and what the one by words counts beside the one by vectors."""
 
 
 class PostgresVectors:
@@ -40,7 +35,7 @@ class PostgresVectors:
         # Twice as many, because a passage that its owner and the app both have is there twice.
         rankings = self._database.run(lambda connection: passages.find(connection, scope, search, 2 * depth))
         by_vector, by_words = rankings
-        weight = WEIGHT_OF_IDENTIFIERS if names_something(search.text) else WEIGHT_OF_WORDS
+        weight = weight_of_words(search.text)
         best = fuse([(1.0, places(by_vector)[:depth]), (weight, places(by_words)[:depth])])[:limit]
         found = {row.key: row for row in (*by_vector, *by_words)}
         return [passages.hit(found[key], score) for key, score in best]

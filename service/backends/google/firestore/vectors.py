@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.backends import paths
-from service.backends.fusion import fuse
+from service.backends.fusion import DEPTH, fuse, weight_of_words
 from service.backends.google.firestore import keywords
 from service.backends.google.firestore.connection import Connection, Failed, Message
 from service.backends.interfaces import Entry, Hit, Search, Secrets
-from service.backends.words import names_something
 from service.config import Settings
 from service.errors import ConfigError
 from service.models import Scope
@@ -30,14 +29,8 @@ MOST_WRITES = 500
 MOST_BYTES = 3 * 1_048_576
 """Of one commit; Firestore takes 10 MiB, and its emulator 4."""
 
-DEPTH = 20
-"""Places of each ranking that take part in the fusion, at least."""
-
 CANDIDATES = 40
 """Passages that one query for words brings at least, to be ranked."""
-
-WEIGHT_OF_WORDS, WEIGHT_OF_IDENTIFIERS = 0.8, 1.25
-"""What the ranking by words counts beside the one by vectors, and what it counts if the question names something."""
 
 
 class FirestoreVectors:
@@ -185,7 +178,3 @@ def fused(by_vector: Sequence[Found], by_words: Sequence[Found], weight: float, 
         for share, found in ((1.0, by_vector), (weight, by_words))
     ]
     return [replace(hits[key], passage=replace(hits[key].passage, score=score)) for key, score in fuse(rankings)]
-
-
-def weight_of_words(text: str) -> float:
-    return WEIGHT_OF_IDENTIFIERS if names_something(text) else WEIGHT_OF_WORDS
