@@ -19,7 +19,8 @@ emulators: .venv/.google $(NODE_MODULES) $(FUNCTIONS) ## Open the product on the
 
 install-functions: $(FUNCTIONS)
 
-test: .venv/.dev ## Run every test
+test: .venv/.dev ## Run every test; those on the Firebase emulators where there are Node.js and Java
+	@if command -v npm > /dev/null && command -v java > /dev/null; then $(MAKE) -s $(NODE_MODULES) $(FUNCTIONS) || true; fi
 	$(BIN)/pytest
 
 check: lint types ## Lint, types, architecture and docs
@@ -36,14 +37,14 @@ bench: .venv/.dev ## Measure speed and retrieval quality on this machine
 	$(BIN)/python -m bench
 
 lock: ## Resolve the dependencies anew (needs uv)
-	@for set in local google dev; do \
+	@for set in dev local google; do \
 	  case $$set in \
 	    local) extras="ingest local build";; \
 	    google) extras="ingest google postgres";; \
 	    dev) extras="ingest local build google postgres dev";; \
 	  esac; \
 	  uv pip compile pyproject.toml $$(printf -- '--extra %s ' $$extras) --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --override requirements/overrides.txt -q -o requirements/$$set.lock || exit 1; done
+	    --no-emit-index-url --override requirements/overrides.txt $$([ $$set = dev ] || echo --constraint requirements/dev.lock) -q -o requirements/$$set.lock || exit 1; done
 
 vendor: $(NODE_MODULES) ## Take the page's Firebase SDK from node_modules anew, and print its checksums for web/vendor/VERSIONS.md
 	@for part in app app-check auth firestore; do \
@@ -53,7 +54,7 @@ vendor: $(NODE_MODULES) ## Take the page's Firebase SDK from node_modules anew, 
 	@cd web/vendor && sha256sum firebase-*.js
 
 clean: ## Remove .venv and the local data
-	rm -rf .venv .brainstem
+	rm -rf .venv .brainstem node_modules functions/venv
 
 .venv/.local: requirements/local.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Brainstem needs Python 3.11 or newer; set PYTHON=python3.12, say." if sys.version_info < (3, 11) else 0)'

@@ -49,5 +49,5 @@ def create_flask(services: Services) -> Flask:
     cors.register(app, services.apps)
     for noun, operations in nouns.items():
         app.register_blueprint(routing.blueprint(noun, services, operations))
-    app.register_blueprint(pages(services.settings.web_dir))
+    app.register_blueprint(pages(services))
     return app

@@ -60,6 +60,9 @@ class Settings:
     postgres_url: str = setting("", "Database for BACKEND_VECTORS=pgvector: postgresql://…", secret=True)
     firebase_api_key: str = setting("", "Web API key of the Firebase project, which is public: pages sign in with it")
     firebase_auth_domain: str = setting("", "Domain of the sign-in pages; empty is the project's own")
+    firebase_app_check_key: str = setting(
+        "", "Site key of reCAPTCHA Enterprise: this service's own pages prove by App Check which app they are"
+    )
     firebase_web_app: str = setting("", "Firebase app id of this service's own pages")
 
     firebase_auth_emulator_host: str = setting("", "host:port of the Auth emulator: no token's signature is checked")

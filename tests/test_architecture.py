@@ -16,7 +16,7 @@ FLOORS: list[list[str]] = [
     ["service.errors", "service.models"],
     ["service.records", "service.logging", "service.tokenizer"],
     ["service.apps", "service.config"],
-    ["service.scope", "service.rules"],
+    ["service.scope"],
     ["service.backends.interfaces"],
     [
         "service.backends.paths",
@@ -31,7 +31,7 @@ FLOORS: list[list[str]] = [
     ["service.auth", "service.members", "service.usage"],
     ["service.conversations", "service.context"],
     ["service.chat", "service.flows", "service.ingestion"],
-    ["service.jobs"],
+    ["service.jobs", "service.rules"],
     ["service.services"],
     ["service.api"],
     ["service.app"],

@@ -105,6 +105,10 @@ def test_a_secret_that_is_withdrawn_does_not_outlive_its_five_minutes(
         clock.now += FRESH_SECONDS
         with pytest.raises(ConfigError, match="MAPS_KEY"):
             secrets.get("MAPS_KEY")
+        server.down = StatusCode.UNAVAILABLE  # nor does an outage bring it back
+        with pytest.raises(Unavailable):
+            secrets.get("MAPS_KEY")
+        server.down = None
         server.denied.clear()
         server.add("MAPS_KEY", CANARY)
         assert secrets.get("MAPS_KEY") == CANARY
@@ -243,6 +247,13 @@ def test_it_is_ready_as_long_as_secret_manager_answers(secrets: SecretManager, s
     server.down = StatusCode.UNAVAILABLE
     with pytest.raises(Unavailable):
         secrets.check()
+
+
+def test_an_api_that_is_switched_off_is_no_missing_secret(secrets: SecretManager, server: SecretManagerServer) -> None:
+    server.disabled = True
+    for call in (secrets.check, lambda: secrets.get("MAPS_KEY")):
+        with pytest.raises(Unavailable, match="the project the Secret Manager API"):
+            call()
 
 
 def test_without_a_project_it_does_not_start(server: SecretManagerServer) -> None:

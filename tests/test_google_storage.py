@@ -37,9 +37,11 @@ from service.errors import BrainstemError, ConfigError, NotFound, TooLarge, Unav
 from service.models import Scope
 from tests.contracts.conftest import SCOPES
 from tests.contracts.test_blob_store import NAMES
+from tests.kit.apps import write_app
 from tests.kit.emulators import Emulators
 from tests.kit.gcs import ACCOUNT, BUCKET, Fault, StorageServer, target
-from tests.kit.server import ROOT, free_port
+from tests.kit.server import ROOT, Server, free_port
+from tests.kit.upstream import Upstream
 
 ADA, BEN = Scope("recipes", "ada"), Scope("recipes", "ben")
 NAME = "documents/d1/original"
@@ -587,6 +589,29 @@ def test_the_emulator_serves_a_download(emulated: CloudStorage, name: str) -> No
     assert (status, content) == (200, b"content")
     assert headers["Content-Disposition"].startswith("attachment")
     assert headers["Content-Type"] == "application/octet-stream"
+
+
+def test_an_original_can_be_downloaded_from_the_emulator(
+    firebase: Emulators, tmp_path: Path, upstream: Upstream
+) -> None:
+    """As `make emulators` has it: the whole service, its files in the emulator."""
+    write_app(tmp_path / "apps", "alpha", "")
+    environ = {
+        "BACKEND_BLOBS": "google",
+        "STORAGE_EMULATOR_HOST": firebase.environ["STORAGE_EMULATOR_HOST"],
+        "STORAGE_BUCKET": f"{uuid.uuid4().hex}.appspot.com",
+        "OPENAI_BASE_URL": upstream.url,
+        "OPENAI_API_KEY": "sk-canary-key",
+    }
+    with Server(tmp_path / "data", environ, tmp_path / "apps") as running:
+        headers = running.sign_in()
+        document = running.upload("alpha", "notes.md", b"# Tea", headers)
+        assert document["status"] == "COMPLETED"
+        where = f"/v1/apps/alpha/documents/{document['id']}/original"
+        status, link = running.request("GET", where, headers=headers)
+        assert status == 200
+        assert fetch(link["url"])[::2] == (200, b"# Tea")
+        assert running.request("GET", where, headers=running.sign_in("ben"))[0] == 404
 
 
 @pytest.mark.parametrize("name", ["uploads/notes.pdf", "uploads/Über uns 100%.pdf"])

@@ -16,7 +16,7 @@ from service.app import create_app
 from service.backends.interfaces import Set
 from service.backends.local.tokens import LocalTokens
 from service.config import Settings
-from service.models import Scope
+from service.models import JSON, Scope
 from tests.kit.apps import write_app
 from tests.kit.client import User
 
@@ -83,14 +83,9 @@ def test_a_service_token_is_no_users(app: Flask, tokens: LocalTokens) -> None:
 @pytest.mark.parametrize("path", EVENTS)
 def test_bad_bodies_are_refused(app: Flask, tokens: LocalTokens, path: str) -> None:
     token = tokens.mint_service(TASKS, URL)
-    for body in (
-        [],
-        "x",
-        {},
-        EVENTS[path] | {"role": "admin"},
-        dict.fromkeys(EVENTS[path], 7),
-        dict.fromkeys(EVENTS[path], ""),
-    ):
+    event = EVENTS[path]
+    bodies: list[Any] = [[], "x", {}, event | {"role": "admin"}, dict.fromkeys(event, 7), dict.fromkeys(event, "")]
+    for body in bodies:
         assert call(app, token, path, body).status_code in (400, 422), body
 
 
@@ -179,7 +174,7 @@ def test_data_that_a_client_wrote_is_searched_if_the_app_says_so(app: Flask, tok
     token = tokens.mint_service(FUNCTIONS, URL)
     ada = User(app, "ada", "alpha")
     for name in ("diary", "profile"):
-        record = {"data": {"text": f"zebra canary-{name}"}, "updated": "2026-01-01T00:00:00.000000Z"}
+        record: dict[str, JSON] = {"data": {"text": f"zebra canary-{name}"}, "updated": "2026-01-01T00:00:00.000000Z"}
         documents.commit(ADA, [Set(("data", name), record)])
         body = {"app": "alpha", "user": "ada", "document": name}
         assert call(app, token, "events/data-written", body).status_code == 204

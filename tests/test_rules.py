@@ -31,7 +31,7 @@ ACCESS = {
     "epsilon": "anonymous = true",
 }
 EVERY_MUTANT = os.environ.get("BRAINSTEM_TEST_EVERY_MUTANT", "5")
-"""Each how many'th mutant is tried: 1 tries them all, as `make rules` does."""
+"""Each how many'th mutant is tried: 1 tries them all, as a release should."""
 
 
 def some_apps(folder: Path) -> list[App]:
@@ -95,7 +95,7 @@ def test_every_attempt_on_firestore_ends_as_the_table_says(rules: Path, firebase
 @pytest.mark.timeout(600)
 def test_no_guard_of_firestores_rules_can_be_weakened_unseen(rules: Path, firebase: Emulators) -> None:
     counted = run("firestore.mutants.test.mjs", rules, firebase)
-    assert counted["killed"] == counted["mutants"] >= 175 // int(EVERY_MUTANT)
+    assert counted["killed"] == counted["mutants"] >= 180 // int(EVERY_MUTANT)
 
 
 def test_every_attempt_on_storage_ends_as_the_table_says(
@@ -111,7 +111,7 @@ def test_no_guard_of_storages_rules_can_be_weakened_unseen(
     rules: Path, firebase: Emulators, storage_rules_restored: None
 ) -> None:
     counted = run("storage.mutants.test.mjs", rules, firebase)
-    assert counted["killed"] == counted["mutants"] >= 110 // int(EVERY_MUTANT)
+    assert counted["killed"] == counted["mutants"] >= 95 // int(EVERY_MUTANT)
 
 
 def test_the_committed_rules_fit_the_apps() -> None:

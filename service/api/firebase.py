@@ -72,5 +72,4 @@ def in_firestore(services: Services) -> bool:
 def app_check_key(services: Services) -> str:
     """The site key that a page proves with which app it is; empty where it cannot, or need not."""
     settings = services.settings
-    key: str = getattr(settings, "firebase_app_check_key", "")
-    return key if settings.firebase_web_app else ""
+    return settings.firebase_app_check_key if settings.firebase_web_app else ""

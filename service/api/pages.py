@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flask import Blueprint, Response, send_from_directory
-from flask.blueprints import BlueprintSetupState
 
 from service.api.firebase import Sources, sources
+from service.services import Services
 
 POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
@@ -31,14 +29,11 @@ def policy(sources: Sources) -> str:
     )
 
 
-def pages(folder: Path) -> Blueprint:
+def pages(services: Services) -> Blueprint:
     """Serves the files of a folder, `index.html` at the root."""
     made = Blueprint("pages", __name__)
-    headers = dict(HEADERS)
-
-    @made.record_once
-    def choose_policy(state: BlueprintSetupState) -> None:
-        headers["Content-Security-Policy"] = policy(sources(state.app.extensions["brainstem"]))
+    folder = services.settings.web_dir
+    headers = {**HEADERS, "Content-Security-Policy": policy(sources(services))}
 
     @made.get("/")
     def index() -> Response:

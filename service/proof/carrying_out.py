@@ -19,25 +19,28 @@ THREADS = 4
 
 
 def chosen(attempts: Iterable[Attempt], most: int | None, dice: random.Random) -> list[Attempt]:
-    """Return attempts in random order: all, or of each technique and of each actor at each operation at least one."""
+    """Return attempts in random order: all, or so many, of which there is one of each kind, and of each channel alike many."""
     shuffled = list(attempts)
     dice.shuffle(shuffled)
     if most is None:
         return shuffled
     seen: set[tuple[str, ...]] = set()
-    first: list[Attempt] = []
-    rest: list[Attempt] = []
-    for attempt in shuffled:
-        keys = {
-            (attempt.channel, attempt.technique),
-            (attempt.channel, attempt.actor, attempt.operation),
-            (attempt.operation, attempt.technique) if attempt.channel in ("job", "event") else ("",),
-        }
-        (rest if keys <= seen else first).append(attempt)
-        seen |= keys
-    kept = [*first, *rest[: max(0, most - len(first))]]
+    places: Counter[str] = Counter()
+    ranked: list[tuple[int, int, Attempt]] = []
+    for n, attempt in enumerate(shuffled):
+        kinds = kinds_of(attempt)
+        places[attempt.channel] += 1
+        ranked.append((0 if kinds - seen else places[attempt.channel], n, attempt))
+        seen |= kinds
+    kept = [attempt for _, _, attempt in sorted(ranked, key=lambda each: each[:2])[:most]]
     dice.shuffle(kept)
     return kept
+
+
+def kinds_of(attempt: Attempt) -> set[tuple[str, ...]]:
+    """What an attempt is one of: a technique, and an actor at an operation."""
+    kinds = {(attempt.channel, attempt.technique), (attempt.channel, attempt.actor, attempt.operation)}
+    return kinds | ({(attempt.operation, attempt.technique)} if attempt.channel in ("job", "event") else set())
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from service.proof.attacks.scene import Scene
 from service.proof.attempts import Breach
 from service.proof.credentials import unsigned
 from service.proof.forgeries import good_token, outsiders
-from service.proof.world import ADMIN, PAIRS, Belongings
+from service.proof.world import ADMIN, DISABLED, NOBODY, PAIRS, Belongings
 
 CHANNEL = "client SDK"
 SCRIPT = Path(__file__).with_name("clients.mjs")
@@ -107,6 +107,8 @@ class Tries:
         )
         yield Try("admin", "a batch with own data", f"{victim.app}/{ADMIN}", "batch", f"{admin} {taken}")
         yield from self._own_limits(victim)
+        if victim.app == "beta":
+            yield from self._unrecorded(victim.app)
 
     def _attackers(self, victim: Belongings) -> Iterator[tuple[str, str, str]]:
         """Yield (actor, technique, visitor) of those who are not the victim."""
@@ -120,6 +122,19 @@ class Tries:
         yield "admin", "the app's admin", f"{victim.app}/{ADMIN}"
         for actor, technique, token in outsiders(world.mint, victim.app, victim.user):
             yield actor, technique, self._signed_in(f"{victim.owner} {technique}", token)
+
+    def _unrecorded(self, app: str) -> Iterator[Try]:
+        """Yield calls of users whom an app's records do not let in, on what would be theirs."""
+        for name in (NOBODY, DISABLED):
+            visitor = self._signed_in(f"{app}/{name}", good_token(self._scene.world.mint, app, name))
+            root = f"apps/{app}/users/{name}"
+            for operation, path in (
+                ("write", "data/own"),
+                ("get", "data/own"),
+                ("list", "chats"),
+                ("upload", "uploads/own.txt"),
+            ):
+                yield Try("outsider", "a subtree of one's own without membership", visitor, operation, f"{root}/{path}")
 
     def _disguised(self, victim: Belongings, name: str) -> Iterator[Try]:
         """Yield calls of a user whose name is a victim's in the spelling of a path, and so the path's own segment."""

@@ -80,6 +80,7 @@ class Proof:
         self._model = model
         self._report = report
         self._only = options.only
+        self._over_http = not options.only or bool({*options.only} - {clients.CHANNEL})
         self._emulated = options.emulators is not None
         self._size = SIZES[options.size]
         self._dice = random.Random(options.seed)  # noqa: S311  # an order, no secret
@@ -98,9 +99,7 @@ class Proof:
         self._report.backends = dict(services.backends.names)
         with Process(self._folder, self._environ) as process:
             scene = self._settle(services, process)
-            positives = Positives(scene, self._client)
-            positives.run()
-            self._report.positives, self._report.refused = positives.succeeded, positives.failed
+            self._let_owners(scene)
             before = states(services, self._client, scene.world)
             self._model.prompts.clear()
             self._attack(scene)
@@ -119,7 +118,15 @@ class Proof:
         self._report.canaries, self._report.routes = len(self._canaries), len(routes)
         return Scene(world, services, routes, self._dice, self._size, *seen(self._client, world))
 
+    def _let_owners(self, scene: Scene) -> None:
+        if self._over_http:
+            positives = Positives(scene, self._client)
+            positives.run()
+            self._report.positives, self._report.refused = positives.succeeded, positives.failed
+
     def _attack(self, scene: Scene) -> None:
+        if not self._over_http:
+            return
         attempts = list(every(scene))
         self._report.undeclared = sorted(scene.routes - {attempt.operation for attempt in attempts})
         wanted = [attempt for attempt in attempts if not self._only or attempt.channel in self._only]

@@ -36,6 +36,7 @@ def test_an_oidc_token_holds_for_its_audience_alone(tokens: Verification) -> Non
     for other in ("", "*", AUDIENCE + "/", AUDIENCE.upper(), AUDIENCE[:-1], "https://other.example"):
         with pytest.raises(InvalidToken):
             tokens.verifier.verify_service(token, other)
+    nowhere: object
     for nowhere in ("", None, []):
         with pytest.raises(InvalidToken):
             tokens.verifier.verify_service(tokens.services.sign(tokens.services.service_claims(aud=nowhere)), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.kit.required import left_out
@@ -20,6 +22,7 @@ from tests.kit.server import ROOT, free_port
 
 PROJECT = "demo-brainstem"
 FIREBASE = ROOT / "node_modules" / ".bin" / "firebase"
+OLDEST_JAVA = 21
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
@@ -61,9 +64,19 @@ def why_none() -> str | None:
     """What this machine lacks to run the emulators, or None."""
     if not FIREBASE.exists():
         return "firebase-tools is not installed: it takes Node.js and `npm ci`"
-    if not shutil.which("java", path=ENVIRON.get("PATH")):
-        return "there is no Java on this machine, which the Firebase emulators need"
+    if java_version() < OLDEST_JAVA:
+        return f"the Firebase emulators need Java {OLDEST_JAVA} or newer, and `java` is not that"
     return None
+
+
+@cache
+def java_version() -> int:
+    java = shutil.which("java", path=ENVIRON.get("PATH"))
+    if java is None:
+        return 0
+    said = subprocess.run([java, "-version"], env=ENVIRON, capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
 
 
 @contextmanager

@@ -13,13 +13,18 @@ from urllib.parse import unquote
 import google_crc32c
 import grpc
 from google.cloud.secretmanager_v1 import types
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpc import StatusCode
+from grpc_status import rpc_status
 
 from service.config import Settings
 from tests.kit.server import free_port
 
 PROJECT = "demo-brainstem"
 SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
+SWITCHED_OFF = status_pb2.Status(code=7, message="Secret Manager API has not been used in project 1234567890 before.")
+SWITCHED_OFF.details.add().Pack(ErrorInfo(reason="SERVICE_DISABLED", domain="googleapis.com"))
 VERSION = re.compile(r"projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})/versions/(latest|\d+)")
 
 
@@ -34,6 +39,8 @@ class SecretManagerServer:
         """What the next calls end with, one each."""
         self.down: StatusCode | None = None
         """What every call ends with."""
+        self.disabled = False
+        """Whether the project has the API switched off."""
         self.damaged = False
         self.delay = 0.0
         self.fired = 0
@@ -83,6 +90,8 @@ class SecretManagerServer:
         time.sleep(self.delay)
         if failure:
             context.abort(failure, f"canary-of-google {request.name}")
+        if self.disabled:
+            context.abort_with_status(rpc_status.to_status(SWITCHED_OFF))
         if name in self.denied:
             context.abort(StatusCode.PERMISSION_DENIED, f"Permission denied on {request.name} (or it may not exist).")
         if name not in self.versions:

@@ -28,13 +28,16 @@ const TOKENS = [
   [/ <= /g, () => [" < ", " > "]],
   [/ is map/g, () => [" is list"]],
   [/\("tenant", ""\)/g, () => ['("tenant", rules.tenant)']],
-  [/"membership": "(\w+)"/g, ([, now]) => ["open", "claim", "tenant", "record"].filter((other) => sets(other) !== sets(now)).map((other) => `"membership": "${other}"`)],
+  [/"membership": "(\w+)"/g, ({ 1: now, input }) => KINDS.filter((other) => sets(other) !== sets(now) && input.includes(`"${other}"`)).map((other) => `"membership": "${other}"`)],
   [/"tenant": "([^"]*)"/g, ([, now]) => [`"tenant": "${now ? "" : "t-1"}"`]],
   [/"anonymous": (true|false)/g, ([, now]) => [`"anonymous": ${now !== "true"}`]],
   [/\n +"\w+": \{[^}]*\},/g, () => [""]],
   [/\[0-9\]\{(\d)\}/g, ([, count]) => [`[0-9]{${Number(count) + 1}}`]],
   [/_\|_\?/g, () => ["_*", "_?"]],
 ];
+
+// A kind that the rules do not name would be another word for one of those that they do.
+const KINDS = ["open", "claim", "tenant", "record"];
 
 // Open and tenant differ by the tenant alone, which is a cell of its own.
 const sets = (membership) => (membership === "tenant" ? "open" : membership);

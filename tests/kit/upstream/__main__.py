@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--first", type=float, default=0.0, help="seconds before the first word")
     parser.add_argument("--embedding", type=float, default=0.0, help="seconds before an embedding is answered")
     options = parser.parse_args()
-    with Slow(options.port, record=False) as upstream:
-        upstream.embedding_seconds = options.embedding
+    slow = Slow(options.port, record=False)
+    slow.embedding_seconds = options.embedding
+    with slow as upstream:
         if options.words:
             words = [f"word{n} " for n in range(options.words)]
             upstream.always(Answer([Pause(options.first), *words] if options.first else words, pause=options.pause))

@@ -91,6 +91,7 @@ class Connection:
 
         Reads and commits alike are tried again while it may help: who commits sees to it that a second time does no harm.
         """
+        self.open()
         deadline = deadline or Deadline()
         calls: list[Any] = []
         try:
@@ -124,14 +125,17 @@ class Connection:
         from service.backends.google.firestore import messages
 
         # On the wire a method with one reply is a stream of one.
-        stub = self._open().unary_stream(
+        stub = self.open().unary_stream(
             f"/google.firestore.v1.Firestore/{method}",
             request_serializer=messages.serialize,
             response_deserializer=messages.REPLIES[method].FromString,
         )
         return stub(request, timeout=deadline.attempt(), metadata=self._metadata)
 
-    def _open(self) -> grpc.Channel:
+    def open(self) -> grpc.Channel:
+        """Return the channel; what the first call imports does not count against its deadline."""
+        from service.backends.google.firestore import failures, messages  # noqa: F401
+
         with self._lock:
             if self._channel is None:
                 self._channel = emulator_channel(self._emulator) if self._emulator else cloud_channel()

@@ -66,8 +66,10 @@ class FirestoreDocuments:
         checks.check_writes(places, writes)
         if not writes:
             return []
-        mark, deadline = token_urlsafe(12), Deadline()
+        mark = token_urlsafe(12)
         request = self._commit_request(places, writes, mark)
+        self._connection.open()
+        deadline = Deadline()
         try:
             [[reply]] = self._connection.send("Commit", request, deadline=deadline)
         except Failed as failed:
