@@ -4,7 +4,7 @@ BIN := .venv/bin
 NODE_MODULES := node_modules/.package-lock.json
 FUNCTIONS := $(patsubst %/requirements.txt,%/venv/.installed,$(wildcard functions/requirements.txt))
 
-.PHONY: help install run emulators install-functions test check lint types bench lock clean vendor
+.PHONY: help install run emulators install-functions test mutants check lint types bench lock clean vendor
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ install-functions: $(FUNCTIONS)
 test: .venv/.dev ## Run every test; those on the Firebase emulators where there are Node.js and Java
 	@if command -v npm > /dev/null && command -v java > /dev/null; then $(MAKE) -s $(NODE_MODULES) $(FUNCTIONS) || true; fi
 	$(BIN)/pytest
+
+mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way that the mutator knows: each must be noticed (about ten minutes)
+	BRAINSTEM_TEST_EVERY_MUTANT=1 $(BIN)/pytest tests/test_rules.py -k weakened
 
 check: lint types ## Lint, types, architecture and docs
 	$(BIN)/pytest -q tests/test_architecture.py tests/test_docs.py
@@ -45,6 +48,8 @@ lock: ## Resolve the dependencies anew (needs uv)
 	  esac; \
 	  uv pip compile pyproject.toml $$(printf -- '--extra %s ' $$extras) --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --override requirements/overrides.txt $$([ $$set = dev ] || echo --constraint requirements/dev.lock) -q -o requirements/$$set.lock || exit 1; done
+	@cd functions && uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url -q -o requirements.txt
 
 vendor: $(NODE_MODULES) ## Take the page's Firebase SDK from node_modules anew, and print its checksums for web/vendor/VERSIONS.md
 	@for part in app app-check auth firestore; do \

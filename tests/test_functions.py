@@ -278,7 +278,7 @@ def triggers(folder: Path) -> dict[str, Any]:
     """What the functions of a folder are fired by, as firebase-tools would deploy them."""
     python = FUNCTIONS / "venv" / "bin" / "python"
     if not python.exists():
-        left_out("emulators", "functions/venv is missing: `make functions/venv/.installed` makes it")
+        left_out("emulators", "functions/venv is missing: `make install-functions` makes it")
     environ = {"FIREBASE_CONFIG": '{"storageBucket": "b"}', "GCLOUD_PROJECT": PROJECT, "SERVICE_URL": "http://x"}
     command = [str(python), "-W", "error::SyntaxWarning", "-c", TRIGGERS]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)

@@ -16,21 +16,24 @@ from service.proof.client import Answer, Client, Request
 from service.proof.credentials import Visitor
 
 THREADS = 4
+WEIGHTS = {"path": 3}
+"""How much more of a channel is tried than of the others: every credential comes by a path."""
 
 
 def chosen(attempts: Iterable[Attempt], most: int | None, dice: random.Random) -> list[Attempt]:
-    """Return attempts in random order: all, or so many, of which there is one of each kind, and of each channel alike many."""
+    """Return attempts in random order: all, or so many, of which there is one of each kind, and of each channel as many as it weighs."""
     shuffled = list(attempts)
     dice.shuffle(shuffled)
     if most is None:
         return shuffled
     seen: set[tuple[str, ...]] = set()
     places: Counter[str] = Counter()
-    ranked: list[tuple[int, int, Attempt]] = []
+    ranked: list[tuple[float, int, Attempt]] = []
     for n, attempt in enumerate(shuffled):
         kinds = kinds_of(attempt)
         places[attempt.channel] += 1
-        ranked.append((0 if kinds - seen else places[attempt.channel], n, attempt))
+        place = places[attempt.channel] / WEIGHTS.get(attempt.channel, 1)
+        ranked.append((0 if kinds - seen else place, n, attempt))
         seen |= kinds
     kept = [attempt for _, _, attempt in sorted(ranked, key=lambda each: each[:2])[:most]]
     dice.shuffle(kept)

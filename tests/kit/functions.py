@@ -140,7 +140,7 @@ class Receiver(Listener):
 def functions_emulators(service_url: str, metadata: Metadata, membership: str) -> Iterator[Emulators]:
     """Run the project's functions, with a table of members of their own, beside the emulators that they listen to."""
     if not (FUNCTIONS / "venv" / "bin" / "python").exists():
-        left_out("emulators", "functions/venv is missing: `make functions/venv/.installed` makes it")
+        left_out("emulators", "functions/venv is missing: `make install-functions` makes it")
 
     def prepare(folder: Path) -> None:
         shutil.copytree(FUNCTIONS, folder / "functions", ignore=shutil.ignore_patterns("venv", "__pycache__", ".env*"))

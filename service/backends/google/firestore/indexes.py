@@ -14,7 +14,7 @@ from service.backends.checks import COMMIT
 
 Definition = dict[str, Any]
 
-GROUPS = ("calls",)
+GROUPS = ("calls", "documents")
 """Collections of which an app's admins read every user's, in the order of `created`."""
 
 UNINDEXED: Mapping[str, tuple[str, ...]] = {
