@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import google.auth.exceptions
+import psutil
 import pytest
 import requests
 import urllib3
@@ -288,11 +289,20 @@ def test_what_a_client_compressed_is_not_unpacked(blobs: CloudStorage, server: S
     assert read(blobs, name="uploads/a.txt") == b"\x1f\x8b, a bomb"
 
 
-def test_a_reader_that_leaves_early_leaves_nothing_open(blobs: CloudStorage) -> None:
+def test_a_reader_that_leaves_early_leaves_nothing_open(blobs: CloudStorage, server: StorageServer) -> None:
     put(blobs, b"x" * 2 * MIB)
-    for _ in range(70):  # more than there are connections in the pool
+    left = []
+    for _ in range(10):
         with blobs.open(ADA, NAME) as file:
             assert file.read(10) == b"x" * 10
+        left.append(file)
+    port = int(server.host.rpartition(":")[2])
+    connections = psutil.Process().net_connections("tcp")
+    assert (
+        len([each for each in connections if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED"])
+        <= 2
+    )
+    assert len(left) == 10
 
 
 # Signed URLs
