@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,41 @@ def test_local_tokens_refuse_to_listen_beyond_loopback(settings: Settings, host:
 def test_an_unknown_backend_names_its_setting(settings: Settings, name: str) -> None:
     with pytest.raises(ConfigError, match="BACKEND_MODEL"):
         registry.build(replace(settings, backend_model=name))
+
+
+CLOUD: dict[str, Any] = {"backends": "google", "google_cloud_project": "acme", "k_service": "brainstem"}
+NEEDED: dict[str, Any] = {
+    "storage_bucket": "b",
+    "service_url": "https://x.example",
+    "tasks_service_account": "t@acme.iam.gserviceaccount.com",
+}
+
+
+def test_one_setting_chooses_google_for_every_seam(settings: Settings) -> None:
+    built = registry.build(replace(settings, **CLOUD, **NEEDED))
+    assert set(built.names.values()) == {"google"}
+    assert len(built.names) == 8
+
+
+def test_every_setting_that_is_missing_is_named_at_once(settings: Settings) -> None:
+    with pytest.raises(ConfigError) as refused:
+        registry.build(replace(settings, **CLOUD, backend_vectors="vertex"))
+    for name in (*NEEDED, "vertex_index", "vertex_index_endpoint", "vertex_deployed_index"):
+        assert name.upper() in refused.value.detail
+    for name in NEEDED:
+        with pytest.raises(ConfigError, match=name.upper()):
+            registry.build(replace(settings, **CLOUD, **(NEEDED | {name: ""})))
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Settings) if f.name.endswith("_emulator_host")])
+def test_no_emulator_takes_a_services_place_on_cloud_run(settings: Settings, name: str) -> None:
+    cloud = replace(settings, **CLOUD, **NEEDED)
+    emulated: dict[str, Any] = {name: "127.0.0.1:1"}
+    registry.build(replace(cloud, **emulated, k_service=""))
+    with pytest.raises(ConfigError, match=name.upper()):
+        registry.build(replace(cloud, **emulated))
+
+
+def test_emulators_projects_do_not_start_on_cloud_run(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="demo-acme"):
+        registry.build(replace(settings, **CLOUD | NEEDED | {"google_cloud_project": "demo-acme"}))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 from flask import Response
@@ -11,6 +14,7 @@ from service import __version__
 from service.api import firebase, openapi, schemas
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery
+from service.backends.interfaces import Backends
 from service.errors import BrainstemError, Forbidden, InvalidToken
 from service.ingestion.formats import FORMATS
 from service.scope import enter
@@ -18,10 +22,14 @@ from service.services import Services
 
 STAND_IN = "stand-in"
 
+READY_SECONDS = 1.0
+"""How long the backends are believed."""
+
 
 def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]:
     """The operations that need no app; `others` are the rest, to be described with these."""
     settings, backends = services.settings, services.backends
+    readiness = Readiness(backends)
 
     def list_apps(call: Call[NoQuery, None]) -> msgspec.Struct:
         found = []
@@ -37,7 +45,7 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         return schemas.HealthAnswer("ok", __version__)
 
     def ready(call: Call[NoQuery, None]) -> Reply:
-        states = {name: state(getattr(backends, name)) for name in backends.names}
+        states = readiness.states()
         is_ready = all(value == "ok" for value in states.values())
         return Reply(200 if is_ready else 503, schemas.ReadyAnswer(is_ready, states))
 
@@ -70,6 +78,27 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         Operation("list_apps", "GET", "/v1/apps", "signed-in", "The apps that you may use", list_apps, {200: schemas.AppsAnswer}),
     ]  # fmt: skip
     return mine
+
+
+class Readiness:
+    """Asks all backends at once whether they answer. Anyone may ask for it, so what they said serves for a moment."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._lock = threading.Lock()
+        self._asked = float("-inf")
+        self._states: dict[str, str] = {}
+
+    def states(self) -> dict[str, str]:
+        """Return "ok", or what is wrong, by the backend's name."""
+        names = list(self._backends.names)
+        with self._lock:
+            if time.monotonic() >= self._asked + READY_SECONDS:
+                with ThreadPoolExecutor(len(names), thread_name_prefix="ready") as threads:
+                    found = threads.map(state, [getattr(self._backends, name) for name in names])
+                    self._states = dict(zip(names, found, strict=True))
+                self._asked = time.monotonic()
+            return self._states
 
 
 def state(backend: object) -> str:

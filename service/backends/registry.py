@@ -63,14 +63,21 @@ def target(seam: str, name: str) -> str:
 
 
 def build(settings: Settings) -> Backends:
-    """Make the adapters that the settings choose; raises `ConfigError` for a choice that must not be run."""
+    """Make the adapters that the settings choose; raises `ConfigError` with everything that keeps them from being run."""
     names = chosen(settings)
     targets = {seam: target(seam, name) for seam, name in names.items()}
     refuse_local_in_the_cloud(settings, targets)
     refuse_emulators_in_the_cloud(settings)
     secrets = load("secrets", targets["secrets"])(settings)
-    adapters = {seam: load(seam, where)(settings, secrets) for seam, where in targets.items() if seam != "secrets"}
-    return Backends(**adapters, secrets=secrets, names=names)
+    adapters, problems = {}, []
+    for seam, where in targets.items():
+        try:
+            adapters[seam] = secrets if seam == "secrets" else load(seam, where)(settings, secrets)
+        except ConfigError as error:
+            problems.append(error.detail)
+    if problems:
+        raise ConfigError(" ".join(dict.fromkeys(problems)))
+    return Backends(**adapters, names=names)
 
 
 def load(seam: str, where: str) -> Any:

@@ -20,6 +20,9 @@ STAND_IN = """the offline stand-in: it quotes your documents, but is no language
            Set OPENAI_API_KEY for a real one, or OPENAI_BASE_URL and CHAT_MODEL for Ollama, vLLM …"""
 
 
+KEEPING = ("tokens", "documents", "vectors", "blobs", "queue")
+
+
 @click.command()
 @click.option("--host", envvar="BIND_HOST", show_envvar=True, help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
@@ -38,7 +41,8 @@ def serve(host: str | None, port: int | None, as_json: bool) -> None:
     settings = read_settings(host=host, port=port)
     services = open_rooms(settings)
     apps = [app.id for app in services.apps.check()]
-    check_data(settings)
+    if keeps_data(services):
+        check_data(settings)
     listener = listen(settings.bind_host, settings.port)
     url = address(*listener.getsockname()[:2])
     if as_json:
@@ -48,6 +52,11 @@ def serve(host: str | None, port: int | None, as_json: bool) -> None:
         click.echo(banner(services, url, apps))
     log.configure(settings.log_level)
     run(settings, listener)
+
+
+def keeps_data(services: Services) -> bool:
+    """Whether any backend keeps something in the data folder; in the cloud nothing there can be written."""
+    return any(services.backends.names[seam] == "local" for seam in KEEPING)
 
 
 def banner(services: Services, url: str, apps: list[str]) -> str:
@@ -60,7 +69,7 @@ def banner(services: Services, url: str, apps: list[str]) -> str:
         f"  Model    {STAND_IN if names['model'] == 'local' else services.backends.model.name}",
         f"  Apps     {', '.join(apps) or 'none yet: `brainstem apps new NAME` makes one'}",
     ]
-    if "local" in (names["documents"], names["blobs"]):
+    if keeps_data(services):
         lines.append(f"  Data     {settings.data_dir.resolve()}")
     if names["tokens"] == "local":
         lines.append(f"  Sign in  with any name; the commands of this terminal are `{USER}` unless you say --user")
