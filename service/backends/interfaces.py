@@ -295,7 +295,7 @@ class JobQueue(Protocol):
     """Delivers each job address at least once, also after a crash."""
 
     def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
-        """Deliver after `delay` seconds; durable once it returns; a second enqueue of an address that waits is the same one."""
+        """Deliver after `delay` seconds; durable once it returns; a second enqueue of an address that waits may be the same one."""
 
     def start(self, run: Callable[[JobAddress], None]) -> None:
         """Begin to deliver; `run` returns when the job needs no further delivery and raises when it does."""
