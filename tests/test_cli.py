@@ -410,7 +410,10 @@ def test_a_minted_token_signs_its_user_in(terminal: Terminal, served: Settings) 
     }
     usual = terminal.json("tokens", "mint")
     assert usual["user"] == "local"
-    assert authenticate(verifier, f"Bearer {usual['token']}", None).claims["apps"] == {"alpha": "member", "beta": "member"}
+    assert authenticate(verifier, f"Bearer {usual['token']}", None).claims["apps"] == {
+        "alpha": "member",
+        "beta": "member",
+    }
     admin = terminal.json("tokens", "mint", "--app", "beta", "--admin")["token"]
     assert authenticate(verifier, f"Bearer {admin}", None).claims["apps"] == {"beta": "admin"}
 
