@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ SWEEP_AFTER_MINUTES = params.IntParam(
     "SWEEP_AFTER_MINUTES", default=15, description="Age at which an upload counts as lost"
 )
 LOOKED_AT, SENT_AGAIN = 5000, 100
+SWEEP_SECONDS = 30
 
 membership.table()  # one that does not hold must not be deployed: it would keep everyone from signing in
 
@@ -62,10 +64,16 @@ def sweep_uploads(event: scheduler_fn.ScheduledEvent) -> None:
         storage_bucket(), prefix="apps/", match_glob="apps/*/users/*/uploads/*", max_results=LOOKED_AT
     )
     lost = [blob.name for blob in found if scoped.upload(blob.name) and blob.time_created < oldest]
-    # Chosen by chance, so that some which fail forever do not keep the others waiting.
+    started, failed = time.monotonic(), 0
+    # In an order of chance, and each for itself, so that some which fail forever do not keep the others waiting.
     for name in random.sample(lost, min(len(lost), SENT_AGAIN)):
-        scoped.post("/internal/events/object-finalized", {"name": name})
-    logging.info("%d uploads were waiting", len(lost))
+        if time.monotonic() - started > SWEEP_SECONDS:
+            break
+        try:
+            scoped.post("/internal/events/object-finalized", {"name": name})
+        except (OSError, RuntimeError):
+            failed += 1
+    logging.info("%d uploads were waiting, %d of them failed again", len(lost), failed)
 
 
 @tasks_fn.on_task_dispatched(

@@ -14,7 +14,14 @@ from firebase_functions.params import StringParam
 from google.auth.transport.requests import Request
 from google.oauth2.id_token import fetch_id_token
 
-options.set_global_options(region="us-central1", memory=options.MemoryOption.MB_256, timeout_sec=60, max_instances=10)
+# An account of their own, which the service lists in INTERNAL_CALLERS: the default one is also that of other programs.
+options.set_global_options(
+    region="us-central1",
+    memory=options.MemoryOption.MB_256,
+    timeout_sec=60,
+    max_instances=10,
+    service_account="brainstem-functions@",
+)
 
 SERVICE_URL = StringParam("SERVICE_URL", description="URL of the Brainstem service on Cloud Run, without a path")
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 50

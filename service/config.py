@@ -109,6 +109,7 @@ class Settings:
     lease_seconds: float = setting(10.0, "Seconds after which a turn that nobody saves counts as interrupted")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "service_url", self.service_url.rstrip("/"))  # an audience must be equal to the letter
         if self.log_level.lower() not in LEVELS:
             raise ConfigError(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
         if self.threads < 1:

@@ -36,6 +36,8 @@ def outdated(folder: Path, apps: Sequence[App]) -> dict[Path, str]:
 
 def filled(rules: str, apps: Sequence[App]) -> str:
     """Return rules with what stands between their markers written anew; raises `ValueError` if they do not have them."""
+    # Rules do not see which Firebase app an App Check token is of, and enforcement takes every app's of the project.
+    apps = [app for app in apps if not app.file.access.firebase_apps]
     if "service firebase.storage" in rules:
         # To read a record from there, a project would have to let Cloud Storage's rules read all of Firestore.
         apps = [app for app in apps if app.file.access.membership != "record"]

@@ -96,3 +96,15 @@ def test_no_emulator_takes_a_services_place_on_cloud_run(settings: Settings, nam
 def test_emulators_projects_do_not_start_on_cloud_run(settings: Settings) -> None:
     with pytest.raises(ConfigError, match="demo-acme"):
         registry.build(replace(settings, **CLOUD | NEEDED | {"google_cloud_project": "demo-acme"}))
+
+
+@pytest.mark.parametrize("name", ["firebase_auth_emulator_host", "google_keys_emulator_host"])
+def test_emulators_that_make_any_token_hold_are_not_reachable_by_strangers(settings: Settings, name: str) -> None:
+    emulated: dict[str, Any] = {**NEEDED, "backends": "google", "google_cloud_project": "acme", name: "127.0.0.1:1"}
+    registry.build(replace(settings, **emulated))
+    with pytest.raises(ConfigError, match=name.upper()):
+        registry.build(replace(settings, **emulated, bind_host="0.0.0.0"))
+
+
+def test_the_services_url_has_no_slash_at_its_end() -> None:
+    assert Settings.load({"SERVICE_URL": "https://x.example/"}, None).service_url == "https://x.example"

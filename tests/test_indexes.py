@@ -210,8 +210,7 @@ def test_nothing_is_indexed_in_vain(recorded: list[Any]) -> None:
     for override in FILE["fieldOverrides"]:
         place = override["collectionGroup"], override["fieldPath"]
         assert bool(override["indexes"]) == (place in asked), place
-    groups = {(one.collection, one.fields[0][0]) for one in wanted if one.scope == "COLLECTION_GROUP"}
-    assert groups == {("calls", "created"), ("documents", "created")}
+    assert {one.scope for one in wanted} == {"COLLECTION"}
 
 
 def test_every_query_of_the_code_was_made(recorded: list[Any]) -> None:
@@ -249,6 +248,12 @@ def test_the_default_embedders_have_an_index() -> None:
     from service.backends.openai.embeddings import DIMENSIONS as OPENAI
 
     assert {GOOGLE, OPENAI[Settings().embedding_model]} == {*DIMENSIONS}
+
+
+def test_no_query_of_an_app_walks_through_other_apps(recorded: list[Any]) -> None:
+    groups = [query for query in recorded if query.from_[0].all_descendants]
+    assert {query.from_[0].collection_id for query in groups} == {"calls", "documents"}
+    assert all(("_app", "EQUAL") in list(filters_of(query.where)) for query in groups)
 
 
 def test_what_users_write_costs_no_entries() -> None:

@@ -184,6 +184,31 @@ def test_a_delivery_without_a_document_cleans_up_what_an_earlier_one_wrote(
     assert leftovers(flask, document) == []
 
 
+def test_a_late_clean_up_fails_the_document_that_was_sent_anew_so_that_it_can_be_mended(
+    flask: Flask, ada: User, ingestion: Any
+) -> None:
+    document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
+    late = ingestion.document(ADA, document).job
+    assert ada.call("DELETE", f"documents/{document}").status_code == 204
+    index = ingestion._vectors
+
+    def send_again_and_ingest() -> None:
+        assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+        deliver(flask, document)
+        assert found(ada) == 6
+
+    # The late delivery has seen that there is no record, and is about to remove what is left.
+    ingestion._vectors = Interrupting(index, "delete", before=send_again_and_ingest)
+    ingestion.ingest(ADA, document, late)
+    ingestion._vectors = index
+    assert found(ada) == 0
+    broken = ada.get(f"documents/{document}").json
+    assert (broken["status"], "Send it again" in broken["error"]) == ("FAILED", True)
+    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 202
+    deliver(flask, document)
+    assert found(ada) == 6
+
+
 def test_what_an_outrun_job_indexed_goes_with_the_document(flask: Flask, ada: User, ingestion: Any) -> None:
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
 

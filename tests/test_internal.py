@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,6 +108,33 @@ def test_a_job_runs_once_however_often_it_is_delivered(app: Flask, tokens: Local
         assert call(app, tokens.mint_service(TASKS, URL), "jobs/run", body).status_code == 204
     assert ada.get(f"documents/{document}").json["status"] == "COMPLETED"
     assert ada.get("usage").json["calls"] == 1
+
+
+def test_an_instance_runs_no_more_jobs_at_once_than_it_may(app: Flask, tokens: LocalTokens) -> None:
+    services = app.extensions["brainstem"]
+    started, go = threading.Semaphore(0), threading.Event()
+
+    def hang(address: object) -> None:
+        started.release()
+        assert go.wait(10)
+
+    most, run = services.settings.ingest_workers, services.jobs.run
+    services.jobs.run = hang
+    token, answers = tokens.mint_service(TASKS, URL), []
+    threads = [
+        threading.Thread(target=lambda: answers.append(call(app, token, "jobs/run").status_code)) for _ in range(most)
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(started.acquire(timeout=10) for _ in range(most))
+    refused = call(app, token, "jobs/run")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert answers == [204] * most
+    services.jobs.run = run
+    assert call(app, token, "jobs/run").status_code == 409
 
 
 def upload(app: Flask, scope: Scope, file: str, content: bytes = b"# Notes\n\nThe zebra canary-upload.") -> None:

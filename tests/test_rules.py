@@ -171,3 +171,13 @@ def test_a_folder_without_rules_is_told(project: Path) -> None:
     told = CliRunner().invoke(main, ["apps", "rules"])
     assert told.exit_code == 1
     assert "firestore.rules cannot be read" in told.output
+
+
+def test_an_app_that_demands_app_check_is_not_read_directly(tmp_path: Path) -> None:
+    write_app(tmp_path, "alpha")
+    write_app(tmp_path, "bound", '[access]\nfirebase_apps = ["1:2:web:3"]\n')
+    apps = AppCatalog(tmp_path).check()
+    for name in FILES:
+        rules = filled((ROOT / name).read_text(), apps)
+        assert '"alpha"' in rules
+        assert '"bound"' not in rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import shutil
 import tempfile
+import threading
 
 from service import logging as log
 from service.api.routing import AnyOperation, Call, Operation, Reply
@@ -12,7 +13,7 @@ from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinaliz
 from service.apps import App
 from service.backends import paths
 from service.backends.interfaces import JobAddress
-from service.errors import Conflict, NotFound, TooLarge
+from service.errors import Conflict, NotFound, TooLarge, Unavailable
 from service.models import Scope
 from service.scope import of_event, of_job
 from service.services import Services
@@ -24,13 +25,20 @@ IN_MEMORY_BYTES = 1 << 20
 def internal(services: Services) -> list[AnyOperation]:
     """The operations for Cloud Tasks and functions. What is done already, or is not ours to do, is answered as done."""
 
+    # Each may take as much memory as reading a file may; the queue's own limit counts all instances together.
+    room = threading.BoundedSemaphore(max(1, services.settings.ingest_workers))
+
     def run_job(call: Call[NoQuery, JobBody]) -> Reply:
         body = call.body
+        if not room.acquire(blocking=False):
+            raise Unavailable("This instance runs as many jobs as it may.", retry_after=10)
         try:
             services.jobs.run(JobAddress(of_job(body.app, body.user), body.job))
         except NotFound as error:
             # It is enqueued before it is recorded. A 503 would slow the whole queue, so another refusal asks for a new delivery.
             raise Conflict("The job is not recorded.", retry_after=1) from error
+        finally:
+            room.release()
         return Reply(DONE)
 
     def object_finalized(call: Call[NoQuery, ObjectFinalizedBody]) -> Reply:

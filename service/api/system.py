@@ -91,14 +91,21 @@ class Readiness:
 
     def states(self) -> dict[str, str]:
         """Return "ok", or what is wrong, by the backend's name."""
+        # Who comes while someone asks gets what was said before, so that nobody holds threads by asking.
+        if self._lock.acquire(blocking=not self._states):
+            try:
+                if time.monotonic() >= self._asked + READY_SECONDS:
+                    self._states = self._ask()
+                    self._asked = time.monotonic()
+            finally:
+                self._lock.release()
+        return self._states
+
+    def _ask(self) -> dict[str, str]:
         names = list(self._backends.names)
-        with self._lock:
-            if time.monotonic() >= self._asked + READY_SECONDS:
-                with ThreadPoolExecutor(len(names), thread_name_prefix="ready") as threads:
-                    found = threads.map(state, [getattr(self._backends, name) for name in names])
-                    self._states = dict(zip(names, found, strict=True))
-                self._asked = time.monotonic()
-            return self._states
+        with ThreadPoolExecutor(len(names), thread_name_prefix="ready") as threads:
+            found = threads.map(state, [getattr(self._backends, name) for name in names])
+            return dict(zip(names, found, strict=True))
 
 
 def state(backend: object) -> str:

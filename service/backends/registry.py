@@ -102,7 +102,13 @@ def refuse_local_in_the_cloud(settings: Settings, targets: dict[str, str]) -> No
 
 
 def refuse_emulators_in_the_cloud(settings: Settings) -> None:
-    """Emulators take any token for true, so nothing of theirs may be set where real users are."""
+    """Emulators take any token for true, so nothing of theirs may be set where real users are, or strangers can reach."""
+    believed = {"FIREBASE_AUTH_EMULATOR_HOST", "GOOGLE_KEYS_EMULATOR_HOST"}.intersection(settings.emulators)
+    if believed and settings.bind_host not in LOOPBACK:
+        raise ConfigError(
+            f"BIND_HOST={settings.bind_host}: with {', '.join(sorted(believed))} set, anyone who reaches this server can be any "
+            "user. Unset it, or use BIND_HOST=127.0.0.1."
+        )
     if not settings.k_service:
         return
     if settings.emulators:

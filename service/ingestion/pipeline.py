@@ -179,7 +179,7 @@ class Ingestion:
         try:
             fenced = self._load(scope, document_id)
         except NotFound:
-            self._forget(scope, document_id)
+            self._clear(scope, document_id)
             return None
         return fenced if fenced.document.job == job and not fenced.document.status.terminal else None
 
@@ -245,7 +245,25 @@ class Ingestion:
         """Remove what was written of a document that was deleted while it was ingested."""
         [found] = self._documents.get(scope, documents_path(scope, document.id))
         if found is None:
-            self._forget(scope, document.id, document.written)
+            self._clear(scope, document.id)
+
+    def _clear(self, scope: Scope, document_id: str) -> None:
+        """Remove what is left of a document that has no record.
+
+        One that was sent anew meanwhile may have lost something by it, so it is failed: sent again, it is ingested again.
+        """
+        self._forget(scope, document_id)
+        for _ in range(DELETE_TRIES):
+            try:
+                fenced = self._load(scope, document_id)
+                self._save(
+                    scope, fenced, status=JobStatus.FAILED, error="It was removed while it was added. Send it again."
+                )
+            except NotFound:
+                return
+            except StoreError:
+                continue  # it moved on
+            return
 
     def _forget(self, scope: Scope, document_id: str, written: int = 0) -> None:
         # The record need not know of every chunk: a job that was outrun may have written after the file was sent anew.

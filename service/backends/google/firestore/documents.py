@@ -3,7 +3,8 @@
 Two things that the store promises Firestore alone does not keep. A write that changes nothing leaves the document's update time, which
 is its version, as it was. And a commit whose reply is lost is refused when it is sent again, by its own doing. So each commit
 writes a random text of its own into the field `_commit` of every document that it writes: no write changes nothing, and who finds
-their text there knows that all of their commit was applied. Readers of this store never see the field.
+their text there knows that all of their commit was applied. Readers of this store never see the field,
+nor `_app`, by which the collections that an app's admins read of all users are found.
 
 Transactions and increments are not used: both do the wrong thing when a reply is lost, and transactions wait for each other.
 """
@@ -17,6 +18,7 @@ from secrets import token_urlsafe
 from service.backends import checks
 from service.backends.checks import COMMIT
 from service.backends.google.firestore.connection import Connection, Deadline, Failed, Message
+from service.backends.google.firestore.indexes import APP, GROUPS
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
 from service.config import Settings
 from service.errors import PreconditionFailed, TooLarge, Unavailable
@@ -132,7 +134,7 @@ class FirestoreDocuments:
     def _commit_request(self, places: Sequence[Path], writes: Sequence[Write], mark: str) -> Message:
         from service.backends.google.firestore import messages
 
-        encoded = [encode(self._name(place), write, mark) for place, write in zip(places, writes, strict=True)]
+        encoded = [encode(self._name(place), place, write, mark) for place, write in zip(places, writes, strict=True)]
         request = messages.CommitRequest(database=self._connection.database, writes=encoded)
         if request.ByteSize() > MAX_REQUEST_BYTES:
             raise TooLarge("A commit must not be larger than 10 MiB.")
@@ -145,14 +147,15 @@ class FirestoreDocuments:
         return tuple(name.removeprefix(f"{self._connection.root}/").split("/"))
 
 
-def encode(name: str, write: Write, mark: str) -> Message:
+def encode(name: str, place: Path, write: Write, mark: str) -> Message:
     """Return the message of one write, its precondition included."""
     from service.backends.google.firestore import messages
 
+    hidden = {COMMIT: mark, **({APP: place[1]} if place[-2] in GROUPS else {})}
     if isinstance(write, Delete):
         encoded = messages.Write(delete=name)
     else:
-        encoded = messages.Write(update=messages.to_document(name, {**write.data, COMMIT: mark}))
+        encoded = messages.Write(update=messages.to_document(name, {**write.data, **hidden}))
     match write:
         case Create():
             encoded.current_document.exists = False
@@ -163,7 +166,7 @@ def encode(name: str, write: Write, mark: str) -> Message:
             encoded.current_document.update_time.seconds = seconds
             encoded.current_document.update_time.nanos = nanos
     if isinstance(write, Update):
-        encoded.update_mask.field_paths.extend(map(messages.field_path, (*write.data, COMMIT)))
+        encoded.update_mask.field_paths.extend(map(messages.field_path, (*write.data, *hidden)))
     return encoded
 
 
@@ -186,4 +189,5 @@ def moment(version: str) -> tuple[int, int]:
 
 def snapshot(path: Path, document: Message, data: dict[str, JSON]) -> Snapshot:
     data.pop(COMMIT, None)
+    data.pop(APP, None)
     return Snapshot(path, data, version(document.update_time))

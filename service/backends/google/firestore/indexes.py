@@ -15,7 +15,10 @@ from service.backends.checks import COMMIT
 Definition = dict[str, Any]
 
 GROUPS = ("calls", "documents")
-"""Collections of which an app's admins read every user's, in the order of `created`."""
+"""Collections of which every user's of an app are read at once, in the order of `created`."""
+
+APP = "_app"
+"""The field of their documents that holds the app's encoded id."""
 
 UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "users": (),
@@ -33,7 +36,14 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
 
 def definitions(dimensions: Iterable[int]) -> Definition:
     """Return what `firestore.indexes.json` must hold, for embedders that give so many dimensions."""
-    return {"indexes": [vector_index(number) for number in dimensions], "fieldOverrides": [*overrides()]}
+    indexes = [*map(group_index, GROUPS), *map(vector_index, dimensions)]
+    return {"indexes": indexes, "fieldOverrides": [*overrides()]}
+
+
+def group_index(collection: str) -> Definition:
+    """Return the index for an app's documents of a collection, whoever's they are."""
+    fields = [{"fieldPath": name, "order": "ASCENDING"} for name in (APP, "created")]
+    return {"collectionGroup": collection, "queryScope": "COLLECTION_GROUP", "fields": fields}
 
 
 def vector_index(dimensions: int) -> Definition:
@@ -49,8 +59,6 @@ def vector_index(dimensions: int) -> Definition:
 
 
 def overrides() -> Iterator[Definition]:
-    for collection in GROUPS:
-        yield override(collection, "created", *ordered("COLLECTION"), *ordered("COLLECTION_GROUP"))
     yield override("vectors", "words", {"arrayConfig": "CONTAINS", "queryScope": "COLLECTION"})
     for collection, fields in UNINDEXED.items():
         for field in (*fields, COMMIT):
@@ -59,7 +67,3 @@ def overrides() -> Iterator[Definition]:
 
 def override(collection: str, field: str, *indexes: Definition) -> Definition:
     return {"collectionGroup": collection, "fieldPath": field, "indexes": list(indexes)}
-
-
-def ordered(scope: str) -> list[Definition]:
-    return [{"order": order, "queryScope": scope} for order in ("ASCENDING", "DESCENDING")]

@@ -1,7 +1,7 @@
 """Queries as Firestore's structured queries. Imported with the first call, for it imports the SDK.
 
-What every user of an app has is a collection group, which Firestore reads over the whole database: the query is bounded to names
-between the app's and the next possible one, and each path that comes back is looked at again.
+What every user of an app has is a collection group, which Firestore reads over the whole database: the query is bounded to documents
+that say they are the app's, and each path that comes back is looked at again.
 
 Firestore orders by each field that a query compares by size, before it orders by id. A condition of that kind on another field than
 the ordering one is therefore not sent, but met here, so that the order is what `Query` says.
@@ -16,6 +16,7 @@ from typing import Any
 from service.backends import paths
 from service.backends.google.firestore import messages
 from service.backends.google.firestore.connection import Connection, Message
+from service.backends.google.firestore.indexes import APP, GROUPS
 from service.backends.google.firestore.messages import StructuredQuery, Value, field_path
 from service.backends.interfaces import Path, Query
 from service.models import JSON, Scope
@@ -48,9 +49,7 @@ def run_query(connection: Connection, scope: Scope, query: Query) -> Message:
         if sent(query, name, op)
     ]
     if query.of_every_user:
-        app = "/".join((connection.root, *parent))
-        # No encoded id holds a "!", which sorts before all that it may hold.
-        filters += [where(NAME, ">", Value(reference_value=app)), where(NAME, "<", Value(reference_value=f"{app}!"))]
+        filters += of_app(connection, parent, collection)
         parent = []
     direction = StructuredQuery.DESCENDING if query.descending else StructuredQuery.ASCENDING
     statement = StructuredQuery(
@@ -67,6 +66,18 @@ def run_query(connection: Connection, scope: Scope, query: Query) -> Message:
         value, name = query.after
         start_after(statement, messages.to_value(value), f"{under}/{collection}/{paths.encode(name)}")
     return messages.RunQueryRequest(parent=under, structured_query=statement)
+
+
+def of_app(connection: Connection, parent: Sequence[str], collection: str) -> list[Message]:
+    """Return the filters that bound a collection group to an app.
+
+    Names between the app's and the next possible one (no encoded id holds a "!") would always do, but Firestore walks the entries of
+    all apps for them.
+    """
+    if collection in GROUPS:
+        return [where(APP, "==", messages.to_value(parent[-1]))]
+    app = "/".join((connection.root, *parent))
+    return [where(NAME, ">", Value(reference_value=app)), where(NAME, "<", Value(reference_value=f"{app}!"))]
 
 
 def page_size(query: Query) -> int:

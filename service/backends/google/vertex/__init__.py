@@ -59,6 +59,7 @@ class VertexVectors:
         asked = questions(scope, search) if search.limit > 0 else []
         if not asked:
             return []
+        self._calls.open()
         found = self._calls.find([question.query for question in asked], Deadline(self._search_seconds))
         deletions = self._forgotten.deletions
         rankings = [

@@ -146,6 +146,11 @@ class Calls:
             response_deserializer=message(answer).FromString,
         )
 
+    def open(self) -> None:
+        """Load what the first call needs, and sign in, so that it does not count against a call's deadline."""
+        message("GetIndexEndpointRequest")
+        self._channel(self._region)
+
     def _channel(self, host: str) -> grpc.Channel:
         with self._lock:
             if host not in self._channels:
