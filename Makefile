@@ -4,7 +4,7 @@ BIN := .venv/bin
 NODE_MODULES := node_modules/.package-lock.json
 FUNCTIONS := $(patsubst %/requirements.txt,%/venv/.installed,$(wildcard functions/requirements.txt))
 
-.PHONY: help install run emulators install-functions test mutants prove check lint types bench lock clean vendor
+.PHONY: help install run emulators install-functions test mutants guards prove check lint types bench lock clean vendor
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: .venv/.dev ## Run every test; those on the Firebase emulators where there 
 
 mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way that the mutator knows: each must be noticed (about ten minutes)
 	BRAINSTEM_TEST_EVERY_MUTANT=1 $(BIN)/pytest tests/test_rules.py -k weakened
+
+guards: .venv/.dev ## Take away every guard between apps and users, one by one: each must be missed (about five minutes)
+	BRAINSTEM_TEST_EVERY_GUARD=1 $(BIN)/pytest tests/test_guards.py
 
 prove: .venv/.local ## Attack a service of this machine's own in every way that is known, and count what succeeds
 	@$(BIN)/brainstem prove-isolation

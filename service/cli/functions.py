@@ -10,8 +10,8 @@ from string import Template
 import click
 
 from service.cli.opening import find_app, read_settings
-from service.cli.options import WORDS, app_argument
-from service.cli.output import safe
+from service.cli.options import WORDS, app_argument, json_option
+from service.cli.output import print_json, safe
 from service.errors import ConfigError
 
 TEMPLATES = Path(__file__).parent.parent / "templates" / "functions"
@@ -37,7 +37,8 @@ def functions() -> None:
     show_default=True,
     help="What fires it: a user's upload, a write to a user's data, a schedule, a task of a queue, or a request.",
 )
-def new(app: str, name: str, kind: str) -> None:
+@json_option
+def new(app: str, name: str, kind: str, as_json: bool) -> None:
     """Add the trigger NAME of APP to functions/, tightly scoped to that app.
 
     It makes a module there and its import line in main.py.
@@ -46,6 +47,9 @@ def new(app: str, name: str, kind: str) -> None:
 
     known = find_app(AppCatalog(read_settings().apps_dir), app)
     path, function = make_function(FOLDER, known.id, name, kind)
+    if as_json:
+        print_json({"path": str(path), "function": function})
+        return
     click.echo(f"""Made {path} and its import in {FOLDER / "main.py"}. Say in it what is to happen, then:
 
   firebase deploy --only functions:{function}""")
