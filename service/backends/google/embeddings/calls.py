@@ -128,7 +128,8 @@ class Calls:
             credentials = self._credentials or vertex_ai.credentials(self._settings)
         except GoogleAuthError as exc:
             raise mapped(exc) from None
-        session = AuthorizedSession(credentials, refresh_timeout=self._settings.connect_seconds)  # type: ignore[no-untyped-call]
+        # It would sign in anew at a 401, and leave that answer's connection open; ours is renewed before it ends.
+        session = AuthorizedSession(credentials, refresh_status_codes=())  # type: ignore[no-untyped-call]
         session.trust_env = False
         for scheme in ("https://", "http://"):
             session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
