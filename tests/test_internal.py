@@ -128,7 +128,7 @@ def test_an_instance_runs_no_more_jobs_at_once_than_it_may(app: Flask, tokens: L
         thread.start()
     assert all(started.acquire(timeout=10) for _ in range(most))
     refused = call(app, token, "jobs/run")
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (409, "10")
     go.set()
     for thread in threads:
         thread.join(10)

@@ -13,7 +13,7 @@ from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinaliz
 from service.apps import App
 from service.backends import paths
 from service.backends.interfaces import JobAddress
-from service.errors import Conflict, NotFound, TooLarge, Unavailable
+from service.errors import Conflict, NotFound, TooLarge
 from service.models import Scope
 from service.scope import of_event, of_job
 from service.services import Services
@@ -31,7 +31,7 @@ def internal(services: Services) -> list[AnyOperation]:
     def run_job(call: Call[NoQuery, JobBody]) -> Reply:
         body = call.body
         if not room.acquire(blocking=False):
-            raise Unavailable("This instance runs as many jobs as it may.", retry_after=10)
+            raise Conflict("This instance runs as many jobs as it may.", retry_after=10)
         try:
             services.jobs.run(JobAddress(of_job(body.app, body.user), body.job))
         except NotFound as error:
