@@ -23,7 +23,7 @@ test: .venv/.dev ## Run every test; those on the Firebase emulators where there 
 	@if command -v npm > /dev/null && command -v java > /dev/null; then $(MAKE) -s $(NODE_MODULES) $(FUNCTIONS) || true; fi
 	$(BIN)/pytest
 
-mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way that the mutator knows: each must be noticed (about ten minutes)
+mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way that the mutator knows: each must be noticed (about three minutes)
 	BRAINSTEM_TEST_EVERY_MUTANT=1 $(BIN)/pytest tests/test_rules.py -k weakened
 
 guards: .venv/.dev ## Take away every guard between apps and users, one by one: each must be missed (about five minutes)
