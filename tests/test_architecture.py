@@ -22,6 +22,7 @@ FLOORS: list[list[str]] = [
         "service.backends.paths",
         "service.backends.limits",
         "service.backends.words",
+        "service.backends.batching",
         "service.backends.jwts",
         "service.backends.vertex_ai",
     ],

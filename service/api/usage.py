@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from service.api import schemas
 from service.api.routing import AnyOperation, Call, Operation
 from service.api.schemas import DaysQuery
 from service.services import Services
+from service.usage import UsageRow
 
 
 def usage(services: Services) -> list[AnyOperation]:
@@ -17,9 +20,7 @@ def usage(services: Services) -> list[AnyOperation]:
         since, rows = services.usage.summary(call.scope, call.query.days)
         return schemas.UsageAnswer(
             since=since,
-            calls=sum(row.calls for row in rows),
-            input_tokens=sum(row.input_tokens for row in rows),
-            output_tokens=sum(row.output_tokens for row in rows),
+            **totals(rows),
             rows=[msgspec.convert(row, schemas.UsageRowAnswer, from_attributes=True) for row in rows],
         )
 
@@ -27,9 +28,7 @@ def usage(services: Services) -> list[AnyOperation]:
         since, rows = services.usage.summary_of_app(call.scope, call.query.days)
         return schemas.AppUsageAnswer(
             since=since,
-            calls=sum(row.calls for row in rows),
-            input_tokens=sum(row.input_tokens for row in rows),
-            output_tokens=sum(row.output_tokens for row in rows),
+            **totals(rows),
             rows=[msgspec.convert(row, schemas.AppUsageRowAnswer, from_attributes=True) for row in rows],
         )
 
@@ -44,3 +43,8 @@ def usage(services: Services) -> list[AnyOperation]:
             get_app_usage, {200: schemas.AppUsageAnswer}, query=DaysQuery,
         ),
     ]  # fmt: skip
+
+
+def totals(rows: Sequence[UsageRow]) -> dict[str, int]:
+    """The sums over rows, by the names that both answers have for them."""
+    return {name: sum(getattr(row, name) for row in rows) for name in ("calls", "input_tokens", "output_tokens")}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from service.backends.batching import batches
 from service.backends.interfaces import Embeddings, Secrets
 from service.backends.openai.calls import Call
 from service.backends.openai.provider import Provider
@@ -71,7 +72,7 @@ class OpenAIEmbedder:
         import numpy as np
 
         vectors, tokens, estimated = [np.empty((0, self.dimensions), dtype=np.float32)], 0, False
-        for batch in batches(texts, self.batch_size):
+        for batch in batches(texts, self.batch_size, MAX_REQUEST_BYTES, weight):
             found, counted = self._ask_cut(batch)
             if found.shape[1] != self.dimensions:
                 raise UpstreamProtocol(f"The embedding model gives {found.shape[1]} dimensions, not {self.dimensions}.")
@@ -127,19 +128,9 @@ class OpenAIEmbedder:
         return arguments
 
 
-def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Split texts into batches of so many texts at most, and no more text than a request may have."""
-    batch: list[str] = []
-    weight = 0
-    for text in texts:
-        heavy = min(len(text), MAX_TEXT_CHARACTERS) if text.isascii() else len(text[:MAX_TEXT_CHARACTERS].encode())
-        if batch and (len(batch) == size or weight + heavy > MAX_REQUEST_BYTES):
-            yield batch
-            batch, weight = [], 0
-        batch.append(text)
-        weight += heavy
-    if batch:
-        yield batch
+def weight(text: str) -> int:
+    """The bytes that are sent of a text at most."""
+    return min(len(text), MAX_TEXT_CHARACTERS) if text.isascii() else len(text[:MAX_TEXT_CHARACTERS].encode())
 
 
 def estimate(texts: Sequence[str]) -> int:

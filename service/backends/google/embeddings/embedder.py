@@ -5,13 +5,14 @@ Source: "Text embeddings API" in the Vertex AI documentation. REST and not the S
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from service.backends import vertex_ai
+from service.backends.batching import batches
 from service.backends.google.embeddings.calls import Calls
 from service.backends.interfaces import Embeddings, Secrets
 from service.config import Settings
@@ -77,7 +78,8 @@ class VertexEmbedder:
     def embed(self, texts: Sequence[str]) -> Embeddings:
         import numpy as np
 
-        parts = list(batches([sendable(text) for text in texts], 1 if self._model == ONE_AT_A_TIME else MAX_TEXTS))
+        size = 1 if self._model == ONE_AT_A_TIME else MAX_TEXTS
+        parts = list(batches(map(sendable, texts), size, MAX_REQUEST_BYTES, lambda text: len(text.encode())))
         answers = self._calls.post([self._body(part) for part in parts])
         read_ones = [read(answer, len(part), self.dimensions) for answer, part in zip(answers, parts, strict=True)]
         counts = [counted for _, counted in read_ones]
@@ -98,21 +100,6 @@ class VertexEmbedder:
 def sendable(text: str) -> str:
     """Return what the API takes of a text: no empty one, no half characters, and not more than a model reads."""
     return text.strip()[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode("utf-8") or "-"
-
-
-def batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Split texts into requests of so many at most, and no more text than one may have."""
-    batch: list[str] = []
-    weight = 0
-    for text in texts:
-        heavy = len(text.encode())
-        if batch and (len(batch) == size or weight + heavy > MAX_REQUEST_BYTES):
-            yield batch
-            batch, weight = [], 0
-        batch.append(text)
-        weight += heavy
-    if batch:
-        yield batch
 
 
 def estimate(texts: Sequence[str]) -> int:

@@ -6,11 +6,12 @@ A search asks both collections for both, all at once, so it takes the time of on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.backends import paths
+from service.backends.batching import batches
 from service.backends.fusion import DEPTH, fuse, weight_of_words
 from service.backends.google.firestore import keywords
 from service.backends.google.firestore.connection import Connection, Failed, Message
@@ -46,7 +47,8 @@ class FirestoreVectors:
         for entry in latest.values():
             check_dimensions(entry.vector)
         parent = self._parent(scope)
-        for writes in batches(passages.to_write(parent, scope, entry) for entry in latest.values()):
+        encoded = (passages.to_write(parent, scope, entry) for entry in latest.values())
+        for writes in batches(encoded, MOST_WRITES, MOST_BYTES, lambda write: write.ByteSize()):
             self._send("Commit", messages.CommitRequest(database=self._connection.database, writes=writes))
 
     def search(self, scope: Scope, search: Search) -> list[Hit]:
@@ -146,21 +148,6 @@ def check_dimensions(vector: Vectors) -> None:
             f"Firestore finds vectors of at most {MOST_DIMENSIONS} dimensions, and the embedder gives {vector.size}: set "
             "EMBEDDING_DIMENSIONS, or choose another index with BACKEND_VECTORS."
         )
-
-
-def batches(writes: Iterable[Message]) -> Iterator[list[Message]]:
-    """Split writes into commits."""
-    batch: list[Message] = []
-    size = 0
-    for write in writes:
-        weight = write.ByteSize()
-        if batch and (len(batch) == MOST_WRITES or size + weight > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(write)
-        size += weight
-    if batch:
-        yield batch
 
 
 def by_terms(asked: Sequence[str], found: Sequence[Found]) -> list[Found]:
