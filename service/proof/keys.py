@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
 
 from service.proof.credentials import Mint
+from service.proof.loopback import Loopback
 
 CERTIFICATES = "/robot/v1/metadata/x509/"
 RSA_ENCRYPTION = bytes.fromhex("06092a864886f70d0101010500")
@@ -17,7 +15,7 @@ SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b0500")
 COMMON_NAME = bytes.fromhex("0603550403")
 
 
-class Keys:
+class Keys(Loopback):
     """A server of one public key, the mint's, wherever Google's are asked for."""
 
     def __init__(self, mint: Mint) -> None:
@@ -37,23 +35,7 @@ class Keys:
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="keys", daemon=True)
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler, "keys")
 
 
 def jwk(kid: str, n: int, e: int) -> dict[str, str]:

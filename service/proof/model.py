@@ -5,38 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from service.proof.loopback import Loopback
 
 DIMENSIONS = 64
 
 
-class Model:
+class Model(Loopback):
     """The provider, in threads of its own; `prompts` holds all that it was asked, as JSON."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
         self._replies: dict[str, str] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="model", daemon=True)
+        super().__init__(handler(self), "model")
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"http://{self.host}/v1"
 
     def script(self, question: str, reply: str) -> None:
         """Have the next asker of a question, and nobody after them, told a reply."""
