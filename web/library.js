@@ -22,7 +22,10 @@ export class Library extends EventTarget {
   async load() {
     try {
       const page = await this.api.documents();
-      Object.assign(this, { documents: page.documents, next: page.nextCursor, loaded: true, problem: null });
+      const listed = new Set(page.documents.map(({ id }) => id));
+      // What was added since the list was asked for is not in it.
+      const added = this.uploads.map((entry) => entry.document).filter((doc) => doc && isPending(doc) && !listed.has(doc.id));
+      Object.assign(this, { documents: [...added, ...page.documents], next: page.nextCursor, loaded: true, problem: null });
     } catch (problem) {
       this.problem = problem;
     }

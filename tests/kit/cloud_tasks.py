@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -31,6 +31,7 @@ from grpc import StatusCode
 from service.backends.interfaces import JobAddress, JobQueue
 from service.config import Settings
 from service.models import Scope
+from service.proof.loopback import LoopbackServer
 from tests.kit.server import free_port
 
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
@@ -325,10 +326,9 @@ class Deployed:
         self._queue.check()
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(LoopbackServer):
     """What answers `/internal/jobs/run`: 204 when `run` returns, 503 when it raises, and nothing once it has ended."""
 
-    daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128
 

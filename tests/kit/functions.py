@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from service.proof.loopback import LoopbackServer
 from tests.kit.emulators import Emulators, emulators
 from tests.kit.required import left_out
 from tests.kit.server import ROOT, Server
@@ -30,7 +31,7 @@ class Listener:
     """An HTTP server on a free port of 127.0.0.1 while it is entered."""
 
     def __init__(self) -> None:
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.server = LoopbackServer(("127.0.0.1", 0), Answers)
         self.server.owner = self  # type: ignore[attr-defined]
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.host}"

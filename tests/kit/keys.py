@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TypeAlias
 
 from cryptography import x509
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from service.proof.loopback import LoopbackServer
 from tests.kit.tokens import TokenFactory, base64url, new_key
 
 CertificateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -113,7 +114,7 @@ class KeyServer:
         self._thread.join(5)
 
 
-class Listener(ThreadingHTTPServer):
+class Listener(LoopbackServer):
     request_queue_size = 128  # many ask at once
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.kit.browser import Visit, Visitor
 from tests.kit.server import Server
@@ -109,3 +110,17 @@ def test_a_dropped_file_is_cited_and_its_original_can_be_downloaded(
         ada.button("Download the original").click()
     assert Path(download.value.path()).read_bytes() == WHALES
     assert download.value.suggested_filename == "whales.md"
+
+
+def test_a_file_added_while_the_list_of_documents_is_under_way_is_followed(
+    visit: Visit, online: Server, name: str
+) -> None:
+    ada = visit(online)
+    held: list[tuple[Route, APIResponse]] = []
+    ada.page.route(re.compile(r"/documents\?"), lambda route: held.append((route, route.fetch())))
+    ada.come(name)
+    ada.choose("whales.md", WHALES)
+    expect(ada.tray.last).to_contain_text("Waiting to be read")
+    [(route, listed)] = held
+    route.fulfill(response=listed)
+    expect(ada.tray.last).to_contain_text("Ready", timeout=20_000)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from google.oauth2.service_account import Credentials
 
 from service.config import Settings
+from service.proof.loopback import LoopbackServer
 from tests.kit.gcs.objects import Buckets, Refused, Stored
 from tests.kit.gcs.signatures import Account, prove
 from tests.kit.tokens import new_key
@@ -86,8 +87,7 @@ class StorageServer:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (Handler,), {"kit": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(("127.0.0.1", 0), handler)
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from service.proof.loopback import LoopbackServer
 from tests.kit.vertex import VertexServer
 
 DOMAIN = "111.us-central1-222.vdb.vertexai.goog"
@@ -35,7 +36,7 @@ class FrontDoor:
         certificate = sign(key)
         self.server = VertexServer(tls=grpc.ssl_server_credentials([(pem, certificate)]))
         self.connected: list[str] = []
-        self._proxy = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._proxy = LoopbackServer(("127.0.0.1", 0), self._handler())
         address = f"http://127.0.0.1:{self._proxy.server_port}"
         account = {
             "type": "service_account",
