@@ -75,7 +75,7 @@ class Settings:
 
     bind_host: str = setting("127.0.0.1", "Address to listen on")
     port: int = setting(8080, "Port to listen on")
-    threads: int = setting(64, "Requests served at once, streams included")
+    threads: int = setting(64, "Requests worked on at once; an answer on its way to a client needs no thread")
     apps_dir: Path = setting(Path("apps"), "Folder with one folder per app")
     web_dir: Path = setting(Path("web"), "Folder with the pages")
     data_dir: Path = setting(Path(".brainstem"), "Folder for everything that the local backends keep")
@@ -105,7 +105,12 @@ class Settings:
     stage_seconds: float = setting(20.0, "Seconds to gather a prompt: history, data, search")
     turn_seconds: float = setting(240.0, "Seconds that a turn may take in all")
     heartbeat_seconds: float = setting(1.0, "Seconds of silence after which a stream sends a heartbeat")
-    checkpoint_seconds: float = setting(1.0, "Seconds between two saves of an answer that is being streamed")
+    first_save_seconds: float = setting(
+        0.25, "Seconds from the first piece of an answer to its first save; an answer that ends sooner is saved once"
+    )
+    checkpoint_seconds: float = setting(
+        3.0, "Seconds between two later saves of an answer; a process that dies loses at most so much of it"
+    )
     lease_seconds: float = setting(10.0, "Seconds after which a turn that nobody saves counts as interrupted")
 
     def __post_init__(self) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from service import logging as log
 from service.apps import App
-from service.backends.interfaces import DocumentStore, Embedder, Message, Path, Search, VectorIndex
+from service.backends.interfaces import DocumentStore, Embedder, Message, Path, Search, Snapshot, VectorIndex
 from service.errors import ContextTooLong
-from service.models import JSON, Call, Passage, Scope, Turn, timestamp
+from service.models import JSON, Call, Exchange, Passage, Scope, timestamp
 from service.scope import shared
 from service.tokenizer import count_tokens
 
@@ -51,21 +52,23 @@ def documents_path(scope: Scope, *rest: str) -> Path:
     return ("documents", *rest) if scope.user is not None else ("shared", "knowledge", "documents", *rest)
 
 
+def data_paths(app: App) -> list[Path]:
+    """Where the user's own documents are that the app's prompt includes."""
+    return [("data", name) for name in app.file.context.data]
+
+
+def user_data(app: App, found: Sequence[Snapshot | None]) -> dict[str, JSON]:
+    """Return what was found at an app's `data_paths` by name, without what is not there."""
+    return {name: data.data["data"] for name, data in zip(app.file.context.data, found, strict=True) if data}
+
+
 class Context:
-    """Gathers what a prompt needs; each method is one branch of the parallel stage before the model call."""
+    """Finds what a prompt needs besides what lies at known places."""
 
     def __init__(self, documents: DocumentStore, vectors: VectorIndex, embedder: Embedder) -> None:
         self._documents = documents
         self._vectors = vectors
         self._embedder = embedder
-
-    def user_data(self, scope: Scope, app: App) -> dict[str, JSON]:
-        """Return the user's own documents that the app's prompt includes, by name, without those that are not there."""
-        names = app.file.context.data
-        if not names:
-            return {}
-        found = self._documents.get(scope, *(("data", name) for name in names))
-        return {name: data.data["data"] for name, data in zip(names, found, strict=True) if data}
 
     def search(self, scope: Scope, text: str, limit: int) -> Retrieved:
         """Return the passages that answer a text best; a passage that is not of this scope is dropped and reported."""
@@ -90,8 +93,6 @@ class Context:
     def retrieve(self, scope: Scope, app: App, text: str) -> Retrieved:
         """Search as the app's rules say, and fetch the chunks beside each passage."""
         rules = app.file.retrieval
-        if not rules.enabled:
-            return Retrieved()
         found = self.search(scope, text, rules.passages)
         chunks = self._chunks(scope, found.passages, rules.neighbours)
         # An index may lag behind: what was deleted from the store since is no passage any more.
@@ -125,22 +126,24 @@ def beside(passage: Passage, chunks: Mapping[tuple[str, int], str], reach: int) 
     return text(range(passage.chunk - reach, passage.chunk)), text(range(passage.chunk + 1, passage.chunk + reach + 1))
 
 
-def build(app: App, question: str, history: Sequence[Turn], data: dict[str, JSON], found: Retrieved) -> Prompt:
+def build(app: App, question: str, history: Sequence[Exchange], data: dict[str, JSON], found: Retrieved) -> Prompt:
     """Compose the prompt. The app's words, the question and the user's data must fit, else `ContextTooLong`; what room is
     left goes to the passages, best first, then to the history, newest first, then to the text around the passages."""
-    system = system_text(app, data)
+    known = known_of_user(data)
     budget = app.file.context.token_budget
-    room = budget - count_tokens(system) - count_tokens(question)
+    room = budget - prompt_tokens(app.prompt) - count_tokens(known) - count_tokens(question)
     if room < 0:
         raise ContextTooLong("The message and your data are longer than this app's prompt may be. Shorten the message.")
     rows = [passage_row(n, passage) for n, passage in enumerate(found.passages, 1)]
-    rows, left = fitting(rows, [json.dumps(row, ensure_ascii=False) for row in rows], room - PASSAGE_TOKENS)
+    sizes = (count_tokens(json.dumps(row, ensure_ascii=False)) for row in rows)
+    rows, left = fitting(rows, sizes, room - PASSAGE_TOKENS)
     room = left if rows else room
-    turns, room = fitting(history[::-1], [turn.prompt + turn.reply for turn in history[::-1]], room)
-    around, room = fitting(found.around[: len(rows)], ["\n".join(pair) for pair in found.around], room)
+    turns, room = fitting(history[::-1], (turn.tokens for turn in history[::-1]), room)
+    around, room = fitting(found.around[: len(rows)], (count_tokens("\n".join(pair)) for pair in found.around), room)
     for row, (before, after) in zip(rows, around, strict=False):
         row["text"] = "\n".join(part for part in (before, str(row["text"]), after) if part)
-    messages = [Message("system", f"{system}\n\n{PASSAGE_RULES}" if rows else system)]
+    parts = (app.prompt, known, PASSAGE_RULES if rows else "")
+    messages = [Message("system", "\n\n".join(part for part in parts if part))]
     for turn in reversed(turns):
         messages += [Message("user", turn.prompt), Message("assistant", turn.reply)]
     if rows:
@@ -157,11 +160,10 @@ def passage_row(n: int, passage: Passage) -> dict[str, JSON]:
     return {**row, "text": passage.text}
 
 
-def fitting(items: Sequence[T], texts: Sequence[str], room: int) -> tuple[list[T], int]:
-    """The first items whose texts fit into `room` tokens together, and the room that is left."""
+def fitting(items: Sequence[T], sizes: Iterable[int], room: int) -> tuple[list[T], int]:
+    """The first items that fit into `room` tokens together, and the room that is left."""
     kept: list[T] = []
-    for item, text in zip(items, texts, strict=False):
-        tokens = count_tokens(text)
+    for item, tokens in zip(items, sizes, strict=False):
         if tokens > room:
             break
         kept.append(item)
@@ -169,8 +171,13 @@ def fitting(items: Sequence[T], texts: Sequence[str], room: int) -> tuple[list[T
     return kept, room
 
 
-def system_text(app: App, data: dict[str, JSON]) -> str:
-    parts = [app.prompt]
-    if data:
-        parts.append("What is known of the user, as JSON:\n" + json.dumps(data, ensure_ascii=False, sort_keys=True))
-    return "\n\n".join(parts)
+def known_of_user(data: dict[str, JSON]) -> str:
+    if not data:
+        return ""
+    return "What is known of the user, as JSON:\n" + json.dumps(data, ensure_ascii=False, sort_keys=True)
+
+
+@lru_cache(maxsize=64)
+def prompt_tokens(prompt: str) -> int:
+    """Count an app's prompt, which is the same each time."""
+    return count_tokens(prompt)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from service.backends.interfaces import Create, Delete, DocumentStore, Path, Query, Snapshot, Update, Write
+from service.backends.interfaces import Create, Delete, DocumentStore, Path, Query, Set, Snapshot, Update, Write
 from service.errors import (
     BrainstemError,
     Conflict,
@@ -19,23 +18,29 @@ from service.errors import (
     TurnInProgress,
     UpstreamInterrupted,
 )
-from service.models import JSON, Call, Chat, Scope, Turn, TurnError, TurnStatus, timestamp
-from service.records import from_record, to_record
+from service.models import JSON, Call, Chat, Exchange, Recent, Scope, Turn, TurnError, TurnStatus, timestamp
+from service.records import from_record, from_text, to_record, to_text
 from service.tokenizer import count_tokens
 from service.usage import ledger_write
 
 TITLE_CHARS = 80
 BATCH = 400
+MAX_RECENT_BYTES = 200_000
 Cursor = tuple[str | int | float, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn to be answered now, with its stored version; or (`version=None`) one that was begun by the same request before."""
+    """A turn to be answered now, with its stored version; or (`version=None`) one that was begun by the same request before.
+
+    `recent` are the turns before it, if they were at hand; `beside` is what was read in the same round trip.
+    """
 
     turn: Turn
     chat: Chat
     version: str | None
+    recent: Recent | None = None
+    beside: tuple[Snapshot | None, ...] = ()
 
 
 def chat_path(chat: str) -> Path:
@@ -44,6 +49,10 @@ def chat_path(chat: str) -> Path:
 
 def turn_path(chat: str, turn: str) -> Path:
     return ("chats", chat, "turns", turn)
+
+
+def recent_path(chat: str) -> Path:
+    return ("chats", chat, "recent", "turns")
 
 
 def fingerprint(text: str) -> str:
@@ -76,9 +85,7 @@ def save_writes(turn: Turn, version: str, only: Sequence[str] | None = None) -> 
     changed = record if only is None else {name: record[name] for name in only}
     writes: list[Write] = [Update(turn_path(turn.chat, turn.id), changed, version)]
     if turn.status.terminal:
-        writes.append(Update(chat_path(turn.chat), {"running": None, "lease": None, "updated": turn.updated}))
-    else:
-        writes.append(Update(chat_path(turn.chat), {"lease": turn.lease}))
+        writes.append(Update(chat_path(turn.chat), {"running": None, "updated": turn.updated}))
     return writes
 
 
@@ -97,54 +104,75 @@ class Conversations:
         # It must outlast the gathering of the prompt; whoever answers the turn renews it from then on.
         self._lease_seconds = first_lease_seconds
 
-    def begin(self, scope: Scope, chat_id: str, turn_id: str | None, text: str) -> Begun:
-        """Accept a question, creating its chat if it is new.
+    def begin(
+        self,
+        scope: Scope,
+        chat_id: str,
+        turn_id: str | None,
+        text: str,
+        history_turns: int = 0,
+        beside: Sequence[Path] = (),
+    ) -> Begun:
+        """Accept a question, creating its chat if it is new; `beside` is read on the way.
 
         Raises `TurnInProgress` while another turn of the chat runs, `IdempotencyMismatch` if `turn_id` was used with
         another text, `Conflict` if others keep writing the chat.
         """
         turn_id = turn_id or uuid.uuid4().hex
+        paths = [chat_path(chat_id), turn_path(chat_id, turn_id), *beside]
+        if history_turns:
+            paths.append(recent_path(chat_id))
         for _ in range(3):
-            found = self._documents.get(scope, chat_path(chat_id), turn_path(chat_id, turn_id))
-            chat = from_record(Chat, found[0].data) if found[0] else None
-            turn = from_record(Turn, found[1].data) if found[1] else None
+            chat_found, turn_found, *others = self._documents.get(scope, *paths)
+            chat = from_record(Chat, chat_found.data) if chat_found else None
+            turn = from_record(Turn, turn_found.data) if turn_found else None
             if turn and turn.fingerprint != fingerprint(text):
                 raise IdempotencyMismatch("Use a new id for a new message.")
-            if turn and found[1] and chat and not may_begin_anew(turn):
-                return Begun(self._ended(scope, turn, found[1].path), chat, None)
-            if chat and chat.running and not expired(chat.lease):
+            if turn and turn_found and chat and not may_begin_anew(turn):
+                return Begun(self._ended(scope, turn, turn_found.path), chat, None)
+            if chat and chat.running and self._is_running(scope, turn_path(chat_id, chat.running)):
                 raise TurnInProgress("Wait until this chat has answered, or stop the answer.", retry_after=1)
-            if chat and chat.running:
-                with suppress(NotFound):
-                    self._interrupt(scope, turn_path(chat_id, chat.running))
             try:
-                return self._accept(scope, new_turn(chat_id, turn_id, text), *found)
+                begun = self._accept(scope, new_turn(chat_id, turn_id, text), chat, chat_found, turn_found)
             except StoreError:
                 continue  # someone else began a turn in this chat just now: look again who it was
+            recent = at_hand(others.pop(), begun.turn, history_turns) if history_turns else None
+            return replace(begun, recent=recent, beside=tuple(others))
         raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
 
-    def _accept(self, scope: Scope, turn: Turn, chat_found: Snapshot | None, turn_found: Snapshot | None) -> Begun:
+    def _accept(
+        self, scope: Scope, turn: Turn, chat: Chat | None, chat_found: Snapshot | None, turn_found: Snapshot | None
+    ) -> Begun:
         lease = lease_until(self._lease_seconds)
-        if chat_found:
-            chat = from_record(Chat, chat_found.data)
-        else:
+        if chat is None:
             chat = Chat(id=turn.chat, title=title_of(turn.prompt), created=turn.created, updated=turn.created)
+        turns = chat.turns
         if turn_found:
             failed = from_record(Turn, turn_found.data)
             turn = replace(turn, seq=failed.seq, created=failed.created, lease=lease)
         else:
-            chat = replace(chat, turns=chat.turns + 1)
-            turn = replace(turn, seq=chat.turns, lease=lease)
-        chat = replace(chat, updated=turn.updated, running=turn.id, lease=lease)
+            turns += 1
+            turn = replace(turn, seq=turns, lease=lease)
+        chat = replace(chat, turns=turns, updated=turn.updated, running=turn.id)
         writes = [
             written(chat_path(chat.id), to_record(chat), chat_found),
             written(turn_path(chat.id, turn.id), to_record(turn), turn_found),
         ]
+        if turn_found:
+            # Turns after it may be at hand already, and it would be missing among them.
+            writes.append(Delete(recent_path(chat.id)))
         return Begun(turn, chat, self._documents.commit(scope, writes)[1])
 
     def _ended(self, scope: Scope, turn: Turn, path: Path) -> Turn:
         """The turn as it stands, ended if nobody answers it any more."""
         return self._interrupt(scope, path) if not turn.status.terminal and expired(turn.lease) else turn
+
+    def _is_running(self, scope: Scope, path: Path) -> bool:
+        """Whether a chat's turn is being answered; if nobody answers it any more it is ended."""
+        try:
+            return not self._interrupt(scope, path).status.terminal
+        except NotFound:
+            return False
 
     def _interrupt(self, scope: Scope, path: Path) -> Turn:
         """Mark a turn that nobody answers any more, and return it as it then stands."""
@@ -201,13 +229,13 @@ class Conversations:
         found = self._documents.query(scope, query)
         return [self._ended(scope, from_record(Turn, turn.data), turn.path) for turn in found]
 
-    def history(self, scope: Scope, chat_id: str, limit: int) -> list[Turn]:
-        """Return the last answered turns, oldest first."""
-        if limit == 0:
-            return []
-        query = Query(("chats", chat_id, "turns"), "seq", descending=True, limit=limit + 1)
+    def history(self, scope: Scope, turn: Turn, limit: int) -> Recent:
+        """Look up the turns before one that found none at hand: the answered ones among the last `limit`."""
+        collection = ("chats", turn.chat, "turns")
+        query = Query(collection, "seq", descending=True, where=[("seq", "<", turn.seq)], limit=limit)
         turns = [from_record(Turn, found.data) for found in self._documents.query(scope, query)]
-        return [turn for turn in reversed(turns) if turn.status.terminal and turn.reply][-limit:]
+        answered = tuple(exchange(turn) for turn in reversed(turns) if turn.status.terminal and turn.reply)
+        return Recent(through=turn.seq - 1, limit=limit, exchanges=answered)
 
     def rename(self, scope: Scope, chat_id: str, title: str) -> Chat:
         """Give a chat another title; raises `NotFound`."""
@@ -225,7 +253,7 @@ class Conversations:
             if found is None:
                 raise NotFound
             turns = self._documents.query(scope, Query(("chats", chat_id, "turns"), "seq", limit=BATCH))
-            writes: list[Write] = [Delete(turn.path) for turn in turns]
+            writes: list[Write] = [Delete(recent_path(chat_id)), *(Delete(turn.path) for turn in turns)]
             if len(turns) < BATCH:
                 writes.append(Delete(found.path, found.version))
             try:
@@ -235,6 +263,31 @@ class Conversations:
             if len(turns) < BATCH:
                 return
         raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
+
+
+def exchange(turn: Turn) -> Exchange:
+    return Exchange(prompt=turn.prompt, reply=turn.reply, tokens=count_tokens(turn.prompt + turn.reply))
+
+
+def at_hand(found: Snapshot | None, turn: Turn, limit: int) -> Recent | None:
+    """The turns before this one as they were kept, unless one of them is missing or fewer than asked for were kept."""
+    recent = from_text(Recent, str(found.data["recent"])) if found else Recent(through=0, limit=limit)
+    if recent.through != turn.seq - 1 or recent.limit < limit:
+        return None
+    return replace(recent, limit=limit, exchanges=recent.exchanges[-limit:])
+
+
+def recent_write(recent: Recent, turn: Turn) -> Write:
+    """The write that keeps a turn that has ended at hand, with those before it, for the prompt of the next one.
+
+    Turns too long to be read each time are not kept.
+    """
+    exchanges = recent.exchanges
+    if turn.reply:
+        exchanges = (*exchanges, exchange(turn))[-recent.limit :]
+    kept = to_text(Recent(through=turn.seq, limit=recent.limit, exchanges=exchanges))
+    path = recent_path(turn.chat)
+    return Set(path, {"recent": kept}) if len(kept.encode()) <= MAX_RECENT_BYTES else Delete(path)
 
 
 def new_turn(chat_id: str, turn_id: str, text: str) -> Turn:

@@ -159,7 +159,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A conversation; `running` is the turn that is being answered now, until `lease` (a timestamp)."""
+    """A conversation; `running` is the turn that is being answered now, as long as that one's lease holds."""
 
     id: str
     title: str
@@ -167,7 +167,6 @@ class Chat:
     updated: str
     turns: int = 0
     running: str | None = None
-    lease: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +205,24 @@ class Turn:
     finish_reason: str | None = None
     error: TurnError | None = None
     lease: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A question and its answer, as a later prompt repeats them; tokens are estimated."""
+
+    prompt: str
+    reply: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """A chat's last answered turns up to the one with the number `through`, oldest first: all there are, but at most `limit`."""
+
+    through: int
+    limit: int
+    exchanges: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

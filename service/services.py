@@ -14,7 +14,9 @@ from service.conversations import Conversations
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs, handlers
+from service.loop import Loop
 from service.members import Members
+from service.readiness import Readiness
 from service.usage import Usage
 
 
@@ -33,13 +35,20 @@ class Services:
     ingestion: Ingestion
     jobs: Jobs
     notes: Notes
+    loop: Loop
+    readiness: Readiness
 
 
 def assemble(settings: Settings, backends: Backends) -> Services:
     """Put the rooms together; nothing is opened or started by it."""
     conversations = Conversations(backends.documents, settings.stage_seconds + settings.lease_seconds)
     context = Context(backends.documents, backends.vectors, backends.embedder)
-    pace = Pace(settings.checkpoint_seconds, settings.lease_seconds, settings.heartbeat_seconds)
+    pace = Pace(
+        first_save=settings.first_save_seconds,
+        checkpoint=settings.checkpoint_seconds,
+        lease=settings.lease_seconds,
+        heartbeat=settings.heartbeat_seconds,
+    )
     turns = Turns(
         conversations,
         context,
@@ -62,4 +71,6 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         ingestion=ingestion,
         jobs=jobs,
         notes=Notes(backends.documents, ingestion, jobs.submit_ingestion),
+        loop=Loop(),
+        readiness=Readiness(backends),
     )

@@ -29,8 +29,8 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """The settings of a local server that keeps its data in this test's folder and answers at once."""
-    return Settings(data_dir=tmp_path / "data", stand_in_words_per_second=0)
+    """The settings of a local server that keeps its data in this test's folder, answers at once, and saves the first piece at once."""
+    return Settings(data_dir=tmp_path / "data", stand_in_words_per_second=0, first_save_seconds=0.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.backends.interfaces import Delta, Finish, Message, ModelRequest, Update, Usage
+from service.backends.interfaces import Delta, Finish, Set, Update, Usage
 from service.chat.events import (
     Accepted,
     Citations,
@@ -31,13 +31,16 @@ from service.chat.events import (
 from service.chat.machine import Pace, TurnMachine
 from service.conversations import Begun, fingerprint
 from service.errors import PreconditionFailed, Unavailable, UpstreamBusy
-from service.models import Call, Chat, Passage, Turn, TurnStatus, timestamp
+from service.models import Call, Chat, Exchange, Passage, Recent, Turn, TurnStatus, timestamp
+from service.records import from_text
 
-PACE = Pace(checkpoint=1.0, lease=9.0, heartbeat=1.0)
+PACE = Pace(first_save=0.0, checkpoint=1.0, lease=9.0, heartbeat=1.0)
 PASSAGE = Passage(document="d1", chunk=0, title="Manual", text="Water boils at 100 °C.")
 
 
-def machine(citations: tuple[Passage, ...] = (), calls: Sequence[Call] = ()) -> TurnMachine:
+def machine(
+    citations: tuple[Passage, ...] = (), calls: Sequence[Call] = (), recent: Recent | None = None
+) -> TurnMachine:
     now = timestamp()
     turn = Turn(
         id="t1",
@@ -51,11 +54,11 @@ def machine(citations: tuple[Passage, ...] = (), calls: Sequence[Call] = ()) -> 
         run="r1",
         citations=citations,
         model="m",
+        input_tokens=12,
         lease=now,
     )
-    chat = Chat(id="c1", title="Water", created=now, updated=now, turns=1, running="t1", lease=now)
-    request = ModelRequest(model="m", messages=(Message("user", turn.prompt),), question=turn.prompt)
-    return TurnMachine(Begun(turn, chat, "v0"), "v0", request, calls, PACE)
+    chat = Chat(id="c1", title="Water", created=now, updated=now, turns=1, running="t1")
+    return TurnMachine(Begun(turn, chat, "v0", recent), "v0", calls, PACE)
 
 
 class Driver:
@@ -242,7 +245,7 @@ def test_missing_usage_is_estimated_and_marked() -> None:
         turn.feed(event)
     call = turn.saves[-1].writes[2].data
     assert call["estimated"] is True
-    assert call["input_tokens"] > 0  # type: ignore[operator]
+    assert call["input_tokens"] == 12  # as the prompt was estimated
     assert call["output_tokens"] > 0  # type: ignore[operator]
 
 
@@ -289,3 +292,21 @@ def test_the_search_call_is_recorded_with_the_answer(count: int) -> None:
     turn.feed(Finish("stop"))
     turn.feed(Ended())
     assert [write.path for write in turn.saves[-1].writes].count(("calls", "c1.t1.search")) == count
+
+
+def test_the_end_keeps_the_answered_turn_at_hand_beside_the_last_ones() -> None:
+    def ended(*inputs: TurnInput) -> Recent:
+        made = machine(recent=Recent(through=0, limit=2, exchanges=(first, second)))
+        turn = Driver(made)
+        for event in inputs:
+            turn.feed(event)
+        kept = turn.saves[-1].writes[-1]
+        assert isinstance(kept, Set)
+        assert kept.path == ("chats", "c1", "recent", "turns")
+        return from_text(Recent, str(kept.data["recent"]))
+
+    first, second = (Exchange(prompt=f"Why {n}?", reply=f"Because {n}.", tokens=6) for n in (1, 2))
+    answered = ended(Delta("At 100 °C."), Finish("stop"), Ended())
+    assert (answered.through, answered.limit, answered.exchanges[0]) == (1, 2, second)
+    assert (answered.exchanges[1].prompt, answered.exchanges[1].reply) == ("When does water boil?", "At 100 °C.")
+    assert ended(Failed(UpstreamBusy())) == Recent(through=1, limit=2, exchanges=(first, second))

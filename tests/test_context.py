@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,10 +12,15 @@ import pytest
 from flask import Flask
 
 from service.apps import App, AppFile
-from service.backends.interfaces import Delete
+from service.backends.interfaces import Delete, Delta, DocumentStore, Finish, Query, Snapshot
+from service.backends.registry import build as build_backends
+from service.chat.events import ClientLeft, Ended, Failed, Save, Saved, Tick, TurnInput
+from service.chat.prepare import Prepared
+from service.config import Settings
 from service.context import Retrieved, build
-from service.errors import ContextTooLong
-from service.models import Passage, Scope, Turn, TurnStatus
+from service.errors import ContextTooLong, PreconditionFailed, UpstreamBusy
+from service.models import Exchange, Passage, Scope
+from service.services import assemble
 from service.tokenizer import count_tokens
 from tests.kit.apps import write_app
 from tests.kit.client import User
@@ -24,11 +31,9 @@ def app(**context: Any) -> App:
     return App("alpha", msgspec.convert({"name": "Alpha", "context": context}, AppFile), "Be kind.")
 
 
-def turn(n: int, words: int = 20) -> Turn:
-    return Turn(
-        id=f"t{n}", chat="c", seq=n, prompt=f"question {n} " * words, reply=f"answer {n} " * words,
-        status=TurnStatus.COMPLETED, created="", updated="", fingerprint="", run="r",
-    )  # fmt: skip
+def turn(n: int, words: int = 20) -> Exchange:
+    prompt, reply = f"question {n} " * words, f"answer {n} " * words
+    return Exchange(prompt=prompt, reply=reply, tokens=count_tokens(prompt + reply))
 
 
 def passage(n: int, text: str = "") -> Passage:
@@ -137,3 +142,159 @@ def test_neighbours_of_a_single_passage_surround_it(flask: Flask, upstream: Upst
     assert [f"topic{n}" in row["text"] for n in range(5)] == [False, True, True, True, False]
     [citation] = answer.json["citations"]
     assert [f"topic{n}" in citation["text"] for n in range(5)] == [False, False, True, False, False]
+
+
+# The turns before, kept at hand
+
+
+class Chatting:
+    """One chat of an app with so many turns of history, whose turns nobody answers any more as soon as they are left."""
+
+    def __init__(self, settings: Settings, history_turns: int, chat: str = "c1") -> None:
+        self.apps_dir, self.chat = settings.apps_dir, chat
+        self.remember(history_turns)
+        expired = replace(settings, stage_seconds=-1000.0, lease_seconds=-1000.0)
+        self.services = assemble(expired, build_backends(expired))
+        self.store = Counting(self.services.conversations._documents)
+        self.services.conversations._documents = self.store
+        self.told: tuple[str, ...] = ()
+        self.at = 0.0
+
+    def remember(self, history_turns: int) -> None:
+        rules = f"[retrieval]\nenabled = false\n[context]\nhistory_turns = {history_turns}\ntoken_budget = 100000\n"
+        write_app(self.apps_dir, "alpha", rules)
+
+    def prepare(self, name: str, text: str = "Why?") -> Prepared:
+        prepared = self.services.turns.prepare(ADA, self.services.apps.get("alpha"), self.chat, name, text)
+        assert isinstance(prepared, Prepared)
+        prepared.machine.start(self.at)
+        self.told = tuple(m.content for m in prepared.request.messages if m.role == "assistant")
+        return prepared
+
+    def feed(self, prepared: Prepared, *inputs: TurnInput) -> None:
+        for event in inputs:
+            self.at += 60.0
+            for effect in prepared.machine.feed(event, self.at):
+                if isinstance(effect, Save):
+                    self.feed(prepared, Saved(self.services.conversations.save(ADA, effect.writes)))
+
+    def answer(self, name: str, reply: str = "") -> Prepared:
+        prepared = self.prepare(name)
+        self.feed(prepared, Delta(reply or f"reply to {name}"), Finish("stop"), Ended())
+        return prepared
+
+    def kept(self) -> dict[str, Any] | None:
+        [found] = self.services.backends.documents.get(ADA, ("chats", self.chat, "recent", "turns"))
+        return json.loads(str(found.data["recent"])) if found else None
+
+
+class Counting:
+    """A store that counts what is looked up by a query."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self.get, self.commit, self.check = store.get, store.commit, store.check
+        self.queries = 0
+        self._query = store.query
+
+    def query(self, scope: Scope, query: Query) -> list[Snapshot]:
+        self.queries += 1
+        return self._query(scope, query)
+
+
+ADA = Scope("alpha", "ada")
+
+
+def test_the_turns_before_are_at_hand_and_looked_up_once_at_most(served: Settings) -> None:
+    chat = Chatting(served, history_turns=3)
+    for n in range(6):
+        chat.answer(f"t{n}")
+        assert chat.told == tuple(f"reply to t{before}" for before in range(n)[-3:])
+    assert chat.store.queries == 0
+    chat.remember(5)
+    for n in range(6, 9):
+        chat.answer(f"t{n}")
+        assert chat.told == tuple(f"reply to t{before}" for before in range(n)[-5:])
+    assert chat.store.queries == 1
+    chat.remember(2)
+    chat.answer("t9")
+    assert chat.told == ("reply to t7", "reply to t8")
+    assert chat.store.queries == 1
+
+
+def test_whatever_becomes_of_turns_the_next_one_is_told_what_was_answered_before_it(served: Settings) -> None:
+    looked_up = at_hand = 0
+    chat = Chatting(served, history_turns=40)
+    for seed in range(40):
+        choose = random.Random(seed)
+        chat.chat = f"c{seed}"
+        numbers: dict[str, int] = {}
+        replies: dict[int, str] = {}
+        failed: list[str] = []
+        for n in range(8):
+            anew = bool(failed) and choose.random() < 0.3
+            name = failed.pop() if anew else f"{seed}-{n}"
+            number = numbers.setdefault(name, len(numbers) + 1)
+            before = chat.store.queries
+            prepared = chat.prepare(name)
+            assert chat.told == tuple(replies[seq] for seq in sorted(replies) if seq < number), (seed, n)
+            looked_up, at_hand = looked_up + chat.store.queries - before, at_hand + (chat.store.queries == before)
+            match choose.choice(["answered", "answered", "answered", "failed", "left", "lost", "lost early"]):
+                case "answered":
+                    chat.feed(prepared, Delta(f"reply {n}"), Finish("stop"), Ended())
+                case "failed":
+                    chat.feed(prepared, Failed(UpstreamBusy()))
+                    failed.append(name)
+                    continue
+                case "left":
+                    chat.feed(prepared, Delta(f"reply {n}"), ClientLeft())
+                case "lost":
+                    chat.feed(prepared, Delta(f"reply {n}"), Tick())
+                case "lost early":
+                    continue
+            replies[number] = f"reply {n}"
+    assert looked_up > 50
+    assert at_hand > 150
+
+
+def test_a_turn_that_was_ended_by_others_keeps_nothing(served: Settings) -> None:
+    chat = Chatting(served, history_turns=3)
+    chat.answer("t0")
+    lost = chat.prepare("t1")
+    chat.answer("t2")
+    kept = chat.kept()
+    with pytest.raises(PreconditionFailed):
+        chat.feed(lost, Delta("too late"), Finish("stop"), Ended())
+    assert chat.kept() == kept
+
+
+def test_an_app_without_history_keeps_and_looks_up_nothing(served: Settings) -> None:
+    chat = Chatting(served, history_turns=0)
+    for n in range(3):
+        chat.answer(f"t{n}")
+        assert chat.told == ()
+    assert (chat.store.queries, chat.kept()) == (0, None)
+    chat.remember(2)
+    chat.answer("t3")
+    assert chat.told == ("reply to t1", "reply to t2")
+
+
+def test_turns_too_long_to_be_read_each_time_are_looked_up(served: Settings) -> None:
+    chat = Chatting(served, history_turns=2)
+    chat.answer("t0", "x" * 150_000)
+    assert chat.kept() is not None
+    chat.answer("t1", "y" * 150_000)
+    assert chat.kept() is None
+    for n in (2, 3, 4):
+        chat.answer(f"t{n}")
+    assert chat.store.queries == 1
+    assert chat.told == ("reply to t2", "reply to t3")
+
+
+def test_a_chat_that_is_deleted_leaves_no_turns_at_hand(served: Settings) -> None:
+    chat = Chatting(served, history_turns=3)
+    chat.answer("t0")
+    assert chat.kept() is not None
+    chat.services.conversations.delete(ADA, "c1")
+    assert chat.kept() is None
+    chat.answer("t0")
+    assert chat.told == ()

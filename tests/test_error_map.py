@@ -1,19 +1,24 @@
-"""Every exception of the SDK and of the HTTP libraries below it has a meaning of ours; one that is new fails this test."""
+"""Every exception of the SDK and of the HTTP libraries has a meaning of ours; one that is new fails this test."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 import ssl
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
+import aiohttp
 import httpcore2
 import httpx2
 import openai
 import pytest
 
-from service.backends.openai.failures import FAILURES, mapped
+from service.backends.openai import client, failures
+from service.backends.openai.failures import mapped
+from service.backends.openai.refusals import Refusal
 from service.errors import (
     BrainstemError,
     ContextTooLong,
@@ -90,6 +95,54 @@ MEANINGS: dict[str, dict[str, type[BrainstemError]]] = {
         "WebSocketConnectionClosedError": UpstreamInterrupted,
         "WebSocketQueueFullError": UpstreamBusy,
     },
+    "aiohttp": {
+        "ClientError": UpstreamProtocol,
+        "ClientConnectionError": UpstreamInterrupted,
+        "ClientConnectionResetError": UpstreamInterrupted,
+        "ClientOSError": UpstreamInterrupted,
+        "ClientConnectorError": Unavailable,
+        "ClientConnectorDNSError": Unavailable,
+        "ClientConnectorSSLError": Unavailable,
+        "ClientConnectorCertificateError": Unavailable,
+        "ClientSSLError": Unavailable,
+        "ClientProxyConnectionError": Unavailable,
+        "UnixClientConnectorError": Unavailable,
+        "ConnectionTimeoutError": Unavailable,
+        "ServerFingerprintMismatch": Unavailable,
+        "ClientHttpProxyError": Unavailable,
+        "ServerConnectionError": UpstreamInterrupted,
+        "ServerDisconnectedError": UpstreamInterrupted,
+        "ServerTimeoutError": DeadlineExceeded,
+        "SocketTimeoutError": DeadlineExceeded,
+        "ClientPayloadError": UpstreamInterrupted,
+        "UploadAbortedError": UpstreamInterrupted,
+        "ClientResponseError": UpstreamProtocol,
+        "ContentTypeError": UpstreamProtocol,
+        "TooManyRedirects": UpstreamProtocol,
+        "WSServerHandshakeError": UpstreamProtocol,
+        "WSMessageTypeError": UpstreamProtocol,
+        "WebSocketError": UpstreamProtocol,
+        "EofStream": UpstreamInterrupted,
+        "InvalidURL": UpstreamConfig,
+        "InvalidUrlClientError": UpstreamConfig,
+        "InvalidUrlRedirectClientError": UpstreamConfig,
+        "NonHttpUrlClientError": UpstreamConfig,
+        "NonHttpUrlRedirectClientError": UpstreamConfig,
+        "RedirectClientError": UpstreamProtocol,
+        "HttpProcessingError": UpstreamProtocol,
+        "BadHttpMessage": UpstreamProtocol,
+        "HttpBadRequest": UpstreamProtocol,
+        "PayloadEncodingError": UpstreamProtocol,
+        "ContentEncodingError": UpstreamProtocol,
+        "TransferEncodingError": UpstreamProtocol,
+        "ContentLengthError": UpstreamProtocol,
+        "DecompressSizeError": UpstreamProtocol,
+        "LineTooLong": UpstreamProtocol,
+        "InvalidHeader": UpstreamProtocol,
+        "BadStatusLine": UpstreamProtocol,
+        "BadHttpMethod": UpstreamProtocol,
+        "InvalidURLError": UpstreamProtocol,
+    },
 }
 STATUSES = {
     "BadRequestError": 400,
@@ -107,7 +160,8 @@ STATUSES = {
 
 def exceptions(module: ModuleType) -> Iterator[type[Exception]]:
     """Yield the exception classes of a library, public or not."""
-    homes = [module, *(home for name, home in inspect.getmembers(module, inspect.ismodule) if "exceptions" in name)]
+    parts = re.compile(rf"{module.__name__}\.(?!web)\w*exceptions")
+    homes = [module, *(home for name, home in sys.modules.items() if parts.fullmatch(name))]
     found = {value for home in homes for _, value in inspect.getmembers(home, inspect.isclass)}
     for value in sorted(found, key=lambda value: value.__name__):
         own = value.__module__.split(".")[0] == module.__name__
@@ -115,14 +169,30 @@ def exceptions(module: ModuleType) -> Iterator[type[Exception]]:
             yield value
 
 
-CLASSES = [(module.__name__, error) for module in (httpcore2, httpx2, openai) for error in exceptions(module)]
+CLASSES = [(module.__name__, error) for module in (httpcore2, httpx2, openai, aiohttp) for error in exceptions(module)]
 
 
 def instance(error: type[Exception]) -> Exception:
     """Make an exception as its library makes it, with words that must not get out."""
     name = error.__name__
     response = httpx2.Response(STATUSES.get(name, 200), text=SECRET, request=httpx2.Request("POST", URL))
-    given = {"message": SECRET, "response": response, "request": response.request, "body": {"message": SECRET}}
+    given = {
+        "message": SECRET,
+        "response": response,
+        "request": response.request,
+        "body": {"message": SECRET},
+        "connection_key": None,
+        "certificate_error": ssl.SSLCertVerificationError(SECRET),
+        "os_error": OSError(SECRET),
+        "path": SECRET,
+        "code": 1002,
+        "request_info": None,
+        "history": (),
+        "expected": b"",
+        "got": b"",
+        "host": SECRET,
+        "port": 443,
+    }
     arguments = {name: value for name, value in given.items() if name in required(error)}
     if name == "LengthFinishReasonError":
         arguments["completion"] = openai.types.chat.ChatCompletion.model_construct(usage=None)
@@ -140,16 +210,19 @@ def required(error: type[Exception]) -> set[str]:
     return {p.name for p in inspect.signature(error).parameters.values() if p.default is p.empty}
 
 
-def test_the_three_libraries_were_looked_through() -> None:
+def test_the_libraries_were_looked_through() -> None:
     assert {library for library, _ in CLASSES} == set(MEANINGS)
-    assert len(CLASSES) >= 60
+    assert len(CLASSES) >= 100
 
 
 @pytest.mark.parametrize(("library", "error"), CLASSES, ids=lambda value: getattr(value, "__name__", value))
 def test_each_exception_has_the_meaning_that_is_written_down(library: str, error: type[Exception]) -> None:
-    assert error.__name__ in MEANINGS[library], f"{error} is new: decide what it means, here and in failures.py"
-    assert issubclass(error, FAILURES)
-    meant = mapped(instance(error))
+    assert error.__name__ in MEANINGS[library], (
+        f"{error} is new: decide what it means, here and in failures.py or client.py"
+    )
+    seam = client if library == "aiohttp" else failures
+    assert issubclass(error, seam.FAILURES)
+    meant = seam.mapped(instance(error))
     assert type(meant) is MEANINGS[library][error.__name__]
     assert SECRET not in f"{meant!r} {meant.detail}"
 
@@ -163,7 +236,9 @@ def test_nothing_is_listed_that_is_gone(library: str, listed: dict[str, type[Bra
 def test_each_status_has_a_meaning(status: int) -> None:
     response = httpx2.Response(status, json={"error": {"message": SECRET}}, request=httpx2.Request("POST", URL))
     meant = mapped(openai.APIStatusError(SECRET, response=response, body={"message": SECRET}))
+    same = client.mapped(client.Refused(Refusal.parse(status, response.content)))
     assert isinstance(meant, DependencyError | ContextTooLong)
+    assert (type(same), same.detail, same.retry_after) == (type(meant), meant.detail, meant.retry_after)
     assert SECRET not in f"{meant!r} {meant.detail}"
 
 
@@ -178,10 +253,13 @@ def test_each_status_has_a_meaning(status: int) -> None:
         (UpstreamInterrupted("ours"), UpstreamInterrupted),
     ],
 )
-def test_what_python_itself_raises_below_the_sdk_has_a_meaning(error: Exception, meant: type[BrainstemError]) -> None:
-    assert isinstance(error, FAILURES)
-    assert type(mapped(error)) is meant
-    assert SECRET not in repr(mapped(error))
+@pytest.mark.parametrize("seam", [failures, client])
+def test_what_python_itself_raises_below_has_a_meaning(
+    seam: ModuleType, error: Exception, meant: type[BrainstemError]
+) -> None:
+    assert isinstance(error, seam.FAILURES)
+    assert type(seam.mapped(error)) is meant
+    assert SECRET not in repr(seam.mapped(error))
 
 
 def test_a_connection_that_was_closed_is_no_breach_of_the_protocol() -> None:
@@ -190,6 +268,7 @@ def test_a_connection_that_was_closed_is_no_breach_of_the_protocol() -> None:
 
 def test_what_is_no_failure_of_a_call_is_raised_as_it_is() -> None:
     """A mistake of ours must not be taken for the provider's."""
-    assert not issubclass(AttributeError, FAILURES)
-    with pytest.raises(AttributeError):
-        mapped(AttributeError())
+    for seam in (failures, client):
+        assert not issubclass(AttributeError, seam.FAILURES)
+        with pytest.raises(AttributeError):
+            seam.mapped(AttributeError())

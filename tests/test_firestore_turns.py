@@ -14,7 +14,12 @@ import pytest
 from flask import Flask
 
 from service.app import create_app
+from service.backends.interfaces import DocumentStore, Set
 from service.config import Settings
+from service.conversations import chat_path, turn_path
+from service.models import Chat, Scope, Turn, TurnStatus, timestamp
+from service.records import to_record
+from tests.kit.apps import write_app
 from tests.kit.client import User, events
 from tests.kit.emulators import Emulators
 from tests.kit.firestore_proxy import FirestoreProxy, own_database
@@ -70,8 +75,9 @@ def test_round_trips_of_a_turn(proxy: FirestoreProxy, ada: User, upstream: Upstr
     calls = proxy.calls[start:]
     before = Counter(call.method for call in calls if call.at < began(upstream))
     after = Counter(call.method for call in calls if call.at >= began(upstream))
-    # The turn and its chat, the user's data, the passages' chunks; history, two queries for vectors and four for words; accept.
-    assert before == {"BatchGetDocuments": 3, "RunQuery": 7, "Commit": 1}
+    # The turn with its chat, the turns before and the user's data; the passages' chunks; two queries for vectors and four for
+    # words; accept.
+    assert before == {"BatchGetDocuments": 2, "RunQuery": 6, "Commit": 1}
     # Its first words, and its end with the ledger's rows.
     assert after == {"Commit": 2}
 
@@ -87,6 +93,71 @@ def test_before_the_model_is_called_two_round_trips_are_waited_for(
     assert ada.ask("c1", "And what else about the zebra?").status_code == 200
     waited = (began(upstream) - start) / delay
     assert 2 <= waited < 3
+
+
+class Billed(FirestoreProxy):
+    """Counts what Firestore bills: each document that is read or found missing, and each that is written."""
+
+    def __init__(self, emulator_host: str) -> None:
+        from google.cloud.firestore_v1.types import CommitRequest, RunQueryResponse  # takes longer than a call may
+
+        super().__init__(emulator_host)
+        self.billed: Counter[str] = Counter()
+        self._commit, self._found = CommitRequest.deserialize, RunQueryResponse.deserialize
+
+    def serve(self, method: str, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        short = method.rpartition("/")[2]
+
+        def written() -> Iterator[bytes]:
+            for request in requests:
+                if short == "Commit":
+                    self.billed["writes"] += len(self._commit(request).writes)
+                yield request
+
+        for reply in super().serve(method, written(), context):
+            if short == "RunQuery":
+                self.billed["reads"] += bool(self._found(reply).document.name)
+            elif short == "BatchGetDocuments":
+                self.billed["reads"] += 1
+            yield reply
+
+
+def test_a_turn_costs_the_same_however_long_its_chat(firebase: Emulators, served: Settings, upstream: Upstream) -> None:
+    write_app(served.apps_dir, "plain", "[retrieval]\nenabled = false\n[context]\nhistory_turns = 10\n")
+    upstream.always(Answer(["Hello", " world"]))
+    with Billed(firebase.hosts["firestore"]) as proxy:
+        app = create_app(replace(own_database(served, proxy.host), backend_documents="google", checkpoint_seconds=30.0))
+        services, user = app.extensions["brainstem"], User(app, "ada", "plain")
+        seen = []
+        for length in (10, 100, 10_000):
+            chat = f"c{length}"
+            fill(services.backends.documents, Scope("plain", "ada"), chat, length)
+            for _ in range(3):
+                proxy.billed.clear()
+                assert user.ask(chat, "Say hello").status_code == 200
+                seen.append((proxy.billed["reads"], proxy.billed["writes"]))
+        services.backends.queue.stop()
+    # A chat that was never asked before, as these, is read once: the chat, the turn, the turns before, and ten of them. From then on
+    # they are at hand. Written are the turn and its chat when it is accepted and at its end, there with the ledger's row and the
+    # turns for the next one; and the turn with its first words.
+    assert seen == 3 * [(13, 7), (3, 7), (3, 7)]
+
+
+def fill(documents: DocumentStore, scope: Scope, chat: str, length: int) -> None:
+    """Store a chat of so many answered turns."""
+    now = timestamp()
+    turns = [
+        Turn(
+            id=f"t{seq}", chat=chat, seq=seq, prompt=f"Question {seq}", reply=f"Answer {seq}",
+            status=TurnStatus.COMPLETED, created=now, updated=now, fingerprint="", run="r",
+        )
+        for seq in range(1, length + 1)
+    ]  # fmt: skip
+    for start in range(0, length, 500):
+        some = turns[start : start + 500]
+        documents.commit(scope, [Set(turn_path(chat, turn.id), to_record(turn)) for turn in some])
+    last = Chat(id=chat, title="Long", created=now, updated=now, turns=length)
+    documents.commit(scope, [Set(chat_path(chat), to_record(last))])
 
 
 # Faults.

@@ -152,6 +152,63 @@ def test_keys_are_fetched_anew_when_they_are_no_longer_fresh(
     assert keys.users.fetches == 2
 
 
+# A token that was seen before.
+
+
+def kinds(tokens: FirebaseTokens, keys: KeyServer) -> dict[str, tuple[kit.Published, Callable[[str], object], str]]:
+    """What publishes its keys, what verifies it, and a token, of users and of apps."""
+    users, apps = keys.users.factory, keys.apps.factory
+    return {
+        "users": (keys.users, tokens.verify, users.sign(users.id_claims())),
+        "apps": (keys.apps, tokens.verify_app, apps.sign(apps.app_claims())),
+    }
+
+
+@pytest.mark.parametrize("kind", ["users", "apps"])
+def test_a_token_seen_ends_with_its_key(tokens: FirebaseTokens, keys: KeyServer, clock: Clock, kind: str) -> None:
+    published, verify, token = kinds(tokens, keys)[kind]
+    assert answer(lambda: verify(token)) == "accepted"
+    published.rotate(keep=0)
+    clock.pass_by(HOUR + 1)
+    verify(token)  # as any token is until others have come
+    settle()
+    assert answer(lambda: verify(token)) == "InvalidToken"
+    assert published.fetches == 2
+
+
+@pytest.mark.parametrize("kind", ["users", "apps"])
+def test_a_token_seen_ends_when_its_key_is_replaced_under_its_name(
+    tokens: FirebaseTokens, keys: KeyServer, clock: Clock, kind: str
+) -> None:
+    published, verify, token = kinds(tokens, keys)[kind]
+    assert answer(lambda: verify(token)) == "accepted"
+    good = published.factories
+    published.factories = [TokenFactory(kit.key(8), published.factory.kid, published.project)]
+    clock.pass_by(HOUR + 1)
+    verify(token)
+    settle()
+    assert answer(lambda: verify(token)) == "InvalidToken"
+    published.factories = good
+    clock.pass_by(HOUR + 1)
+    assert answer(lambda: verify(token)) == "InvalidToken"
+    settle()
+    assert answer(lambda: verify(token)) == "accepted"
+
+
+@pytest.mark.parametrize("kind", ["users", "apps"])
+def test_a_token_seen_outlives_an_outage_no_longer_than_its_key(
+    tokens: FirebaseTokens, keys: KeyServer, clock: Clock, kind: str
+) -> None:
+    published, verify, token = kinds(tokens, keys)[kind]
+    assert answer(lambda: verify(token)) == "accepted"
+    with faulty(published, status(500)):
+        clock.pass_by(13 * HOUR - 1)
+        assert answer(lambda: verify(token)) == "accepted"
+        settle()
+        clock.pass_by(2)
+        assert answer(lambda: verify(token)) == "Unavailable"
+
+
 # Floods.
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from service.backends.google.firebase import FirebaseTokens
-from service.backends.google.users import mapped
+from service.backends.google.users import Users, mapped
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import BrainstemError, InvalidToken, Unavailable
@@ -255,6 +255,22 @@ def test_a_user_as_the_service_gives_it_is_let_in(settings: Settings, broken: Ke
     make = TokenFactory(NO_KEY, "", PROJECT)
     with faulty(broken.users, garbage(b'{"users": [{"localId": "ada", "validSince": "1700000000"}]}')):
         assert verifier(settings, broken.host).verify(make.unsigned(make.id_claims()))["sub"] == "ada"
+
+
+def test_of_a_token_seen_too_it_is_asked_every_time(settings: Settings, broken: KeyServer) -> None:
+    """The keys prove it once; whether its user was disabled since, is not remembered."""
+    user = '{"users": [{"localId": "ada", "validSince": "1700000000", "disabled": %s}]}'
+    with KeyServer() as keys:
+        tokens = verifier(replace(settings, google_keys_emulator_host=keys.host), "")
+        tokens._users = Users(replace(settings, firebase_auth_emulator_host=broken.host))
+        token = keys.users.factory.sign(keys.users.factory.id_claims())
+        for n, (disabled, taken_now) in enumerate([("false", True), ("false", True), ("true", False), ("false", True)]):
+            with faulty(broken.users, garbage((user % disabled).encode())):
+                assert taken(tokens.verify, token) is taken_now
+            assert broken.users.fetches == n + 1
+        with faulty(broken.users, status(503)), pytest.raises(Unavailable):
+            tokens.verify(token)
+        assert keys.users.fetches == 1
 
 
 def test_a_service_that_is_not_there_is_unavailable(settings: Settings) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +22,8 @@ from service.backends.local.documents import SQLiteDocuments
 from service.backends.local.queries import select
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
-from service.errors import Unavailable
-from service.models import Scope
+from service.errors import AlreadyExists, TooLarge, Unavailable
+from service.models import JSON, Scope
 from tests.kit.processes import line, lines, python
 
 ADA = Scope("recipes", "ada")
@@ -235,3 +238,111 @@ def test_only_the_owner_may_read_the_data(documents: DocumentStore, path: Path) 
     documents.commit(ADA, [Set(CHAT, {"n": 1})])
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+# Commits that come together
+
+
+def transactions(path: Path) -> int:
+    """How many commits the write-ahead log holds: the frames that say how large the database is after them."""
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    [page] = struct.unpack(">I", log[8:12])
+    salts = log[16:24]
+    frames = (log[at : at + 24] for at in range(32, len(log), 24 + page))
+    return sum(frame[4:8] != bytes(4) for frame in frames if frame[8:16] == salts)
+
+
+def test_commits_that_come_together_share_one_write_to_the_disk(documents: DocumentStore, path: Path) -> None:
+    documents.commit(ADA, [Set(CHAT, {"n": 0})])
+    before = transactions(path)
+    with ThreadPoolExecutor(16) as threads, raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        commits = [threads.submit(documents.commit, ADA, [Set(("chats", str(n)), {"n": n})]) for n in range(16)]
+        time.sleep(0.3)
+        other.execute("ROLLBACK")
+        versions = [commit.result()[0] for commit in commits]
+    found = documents.get(ADA, *(("chats", str(n)) for n in range(16)))
+    assert [snapshot and (snapshot.data["n"], snapshot.version) for snapshot in found] == list(enumerate(versions))
+    assert 1 <= transactions(path) - before <= 2
+
+
+def test_of_commits_that_come_together_each_fails_alone(documents: DocumentStore, path: Path) -> None:
+    documents.commit(ADA, [Create(("chats", str(n)), {"n": "old"}) for n in range(0, 16, 2)])
+    with ThreadPoolExecutor(16) as threads, raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        commits = [
+            threads.submit(
+                documents.commit, ADA, [Set(("beside", str(n)), {"n": n}), Create(("chats", str(n)), {"n": n})]
+            )
+            for n in range(16)
+        ]
+        time.sleep(0.3)
+        other.execute("ROLLBACK")
+        errors = [commit.exception() for commit in commits]
+    assert [type(error) for error in errors] == [AlreadyExists, type(None)] * 8
+    for where in ("chats", "beside"):
+        found = documents.get(ADA, *((where, str(n)) for n in range(16)))
+        old = "old" if where == "chats" else None
+        values = [snapshot.data["n"] if snapshot else None for snapshot in found]
+        assert values == [n if n % 2 else old for n in range(16)]
+
+
+def test_no_commit_of_many_threads_that_was_acknowledged_is_lost_by_kill_9(
+    settings: Settings, documents: DocumentStore
+) -> None:
+    code = """
+        from threading import Thread
+        documents = SQLiteDocuments(settings, secrets)
+        def work(name):
+            n = 0
+            while True:
+                documents.commit(ada, [Create(("r", f"{name}-{n}-{part}"), {"created": n}) for part in "abc"])
+                sys.stdout.write(f"{name}-{n}\\n")
+                sys.stdout.flush()
+                n += 1
+        for name in range(8):
+            Thread(target=work, args=(name,), daemon=True).start()
+        sys.stdin.readline()
+    """
+    with python(code, settings.data_dir) as process:
+        acknowledged = [line(process) for _ in range(200)]
+        process.kill()
+        acknowledged += lines(process)
+    # The last line may be half of one.
+    names = [("r", f"{name}-{part}") for name in acknowledged[:-1] for part in "abc"]
+    assert None not in documents.get(ADA, *names)
+    everything = documents.query(ADA, Query(("r",), "created", limit=100_000))
+    kept = Counter(snapshot.path[1].rpartition("-")[0] for snapshot in everything)
+    assert set(kept.values()) == {3}  # all three or none
+
+
+@pytest.mark.parametrize(
+    "data", [{"n": 1.5e300, "m": -0.0, "k": 2**63 - 1}, {"a": "x" * 40_000, "b": {"c": [{}] * 3000}}]
+)
+def test_an_update_keeps_what_it_does_not_name_to_the_letter(documents: DocumentStore, data: dict[str, JSON]) -> None:
+    documents.commit(ADA, [Set(CHAT, data)])
+    documents.commit(ADA, [Update(CHAT, {"new": 1})])
+    [found] = documents.get(ADA, CHAT)
+    assert found is not None
+    assert found.data == {**data, "new": 1}
+
+
+def test_what_updates_add_up_to_is_no_larger_than_a_document_may_be(documents: DocumentStore) -> None:
+    """Of empty objects, which take the fewest characters for their size."""
+    documents.commit(ADA, [Set(CHAT, {"a": [{}] * 32_000})])
+    documents.commit(ADA, [Update(CHAT, {"b": [{}] * 700})])
+    before = documents.get(ADA, CHAT)
+    with pytest.raises(TooLarge):
+        documents.commit(ADA, [Update(CHAT, {"c": [{}] * 700})])
+    assert documents.get(ADA, CHAT) == before
+
+
+def test_an_update_moves_a_document_in_every_order_that_it_changes(documents: DocumentStore) -> None:
+    documents.commit(ADA, [Set(("chats", str(n)), {"updated": n, "created": n, "seq": n}) for n in range(5)])
+    documents.commit(ADA, [Update(("chats", "0"), {"updated": 9, "created": 2.5}), Update(("chats", "1"), {"seq": -1})])
+    documents.commit(ADA, [Set(("chats", "2"), {"updated": 10}), Update(("chats", "3"), {"seq": 3})])
+    orders = {
+        field: [snapshot.path[1] for snapshot in documents.query(ADA, Query(("chats",), field))]
+        for field in ("updated", "created", "seq")
+    }
+    assert orders == {"updated": [*"13402"], "created": [*"1034"], "seq": [*"1034"]}

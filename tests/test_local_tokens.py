@@ -163,3 +163,14 @@ def test_without_a_key_nobody_is_told_that_their_token_is_bad(
 
 def test_no_key_is_made_before_it_is_needed(settings: Settings, tokens: LocalTokens) -> None:
     assert not settings.data_dir.exists()
+
+
+def test_a_token_seen_ends_with_the_process_that_has_its_key(settings: Settings, tokens: LocalTokens) -> None:
+    token, app = tokens.mint("ada"), tokens.mint_app("1:1:web:a")
+    assert (tokens.verify(token)["sub"], tokens.verify_app(app)) == ("ada", "1:1:web:a")
+    (settings.data_dir / "keys" / "tokens.pem").unlink()
+    assert (tokens.verify(token)["sub"], tokens.verify_app(app)) == ("ada", "1:1:web:a")
+    again = LocalTokens(settings, EnvironmentSecrets(settings))
+    for call in (lambda: again.verify(token), lambda: again.verify_app(app)):
+        with pytest.raises(InvalidToken, match="unknown key"):
+            call()

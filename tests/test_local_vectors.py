@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from service.backends.fusion import fuse
 from service.backends.interfaces import Entry, Search
 from service.backends.local.matrices import Matrices, Matrix
+from service.backends.local.postings import Postings, Words
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.vectors import LocalVectors
 from service.backends.words import names_something, spaced, terms
@@ -125,6 +127,76 @@ def test_a_shelf_that_grew_is_read_from_where_it_ended() -> None:
         assert found.ids.tolist() == list(range(1, last + 1))
         assert found.vectors[:, 0].tolist() == list(range(1, last + 1))
     assert asked == [0, 3, 0]
+
+
+def test_words_in_memory_stay_within_their_bound() -> None:
+    loads: list[int] = []
+
+    def get(postings: Postings, shelf: int, rows: int) -> Words:
+        def load(_: int) -> list[int]:
+            loads.append(shelf)
+            return list(range(rows))
+
+        return postings.get(shelf, 0, 1, load)
+
+    postings = Postings(most_bytes=3 * 10_000 * 8)
+    for shelf in (1, 2, 3, 1, 4, 1, 2):
+        assert len(get(postings, shelf, 10_000).ids) == 10_000
+    assert loads == [1, 2, 3, 4, 2]
+    for n in range(1000):
+        get(postings, 2, 10_000).posting(f"nowhere{n}", lambda *_: [])
+    assert set(loads[5:]) == {2}
+    assert 0 < len(loads[5:]) < 10
+
+
+def test_words_of_a_shelf_that_grew_are_read_from_where_it_ended() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def load(after: int) -> list[int]:
+        asked.append(("ids", after))
+        return list(range(after + 1, last + 1))
+
+    def find(phrase: str, headed: bool, after: int) -> list[int]:
+        asked.append((phrase, after))
+        return [rowid for rowid in range(after + 1, last + 1) if rowid % 2 or not headed]
+
+    postings, removed, last = Postings(), 0, 3
+    for removed, last in ((0, 3), (0, 3), (0, 5), (1, 5)):  # `load` and `find` read them
+        words = postings.get(1, removed, last, load)
+        posting = words.posting("word", find)
+        assert words.ids[posting.rows].tolist() == list(range(1, last + 1))
+        assert words.ids[posting.headed].tolist() == list(range(1, last + 1, 2))
+    assert asked == [
+        *(("ids", 0), ("word", 0), ("word", 0)),
+        *(("ids", 3), ("word", 3), ("word", 3)),
+        *(("ids", 0), ("word", 0), ("word", 0)),
+    ]
+
+
+def test_what_others_have_does_not_move_what_is_found(index: LocalVectors) -> None:
+    index.upsert(ADA, [entry("alpha once", 0), entry("beta here and beta there", 1), entry("beta again", 2)])
+    before = by_words(index, "alpha beta")
+    assert before[0] == "alpha once"
+    others = [entry(f"alpha {n}", n) for n in range(300)]
+    index.upsert(Scope("recipes", "bob"), others)
+    index.upsert(Scope("travel", None), others)
+    assert by_words(index, "alpha beta") == before
+    index.upsert(ADA, [entry("gamma", 3)])
+    assert by_words(index, "alpha beta") == before
+
+
+def test_a_word_in_the_headings_counts_more(index: LocalVectors) -> None:
+    passage = Passage(document="d2", chunk=0, title="t", text="about it", headings=("Timeouts",))
+    index.upsert(ADA, [entry("timeouts about it"), Entry(passage, np.eye(1, 8, dtype=np.float32)[0], SPACE)])
+    assert by_words(index, "timeout") == ["about it", "timeouts about it"]
+
+
+def test_linear_algebra_keeps_to_the_calling_thread(index: LocalVectors) -> None:
+    index.upsert(ADA, [entry("a piece")])
+    assert by_meaning(index) == ["a piece"]
+    threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    assert threads == [1] * len(threads)
+    assert threads or sys.platform != "linux"
 
 
 def test_the_index_s_file_is_the_owner_s_alone(index: LocalVectors, folder: Path) -> None:

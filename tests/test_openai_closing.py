@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from service.errors import (
     Unavailable,
 )
 from tests.kit.certificates import certificate
+from tests.kit.loop import Stream, events, run
 from tests.kit.models import (
     REQUEST,
     Reader,
@@ -83,28 +85,27 @@ def test_close_ends_a_blocked_reader_and_its_connection_at_once(
 
 def test_close_ends_the_wait_for_another_attempt(patient: Settings, upstream: Upstream) -> None:
     upstream.always(faults.rate_limited(retry_after=3))
-    stream = model_of(patient).stream(REQUEST)
-    reader = threading.Thread(target=lambda: list(stream))
-    reader.start()
+    reader = Reader(model_of(patient).stream(REQUEST))
     upstream.until(lambda: len(upstream.requests) == 1)
     time.sleep(0.05)
-    stream.close()
+    reader.close()
     reader.join(1)
-    assert not reader.is_alive()
+    assert reader.ended
+    time.sleep(0.1)
     assert len(upstream.requests) == 1
 
 
 def test_a_stream_that_is_read_twice_makes_one_call(model: LanguageModel, upstream: Upstream) -> None:
     stream = model.stream(REQUEST)
-    assert Finish("stop") in list(stream)
-    assert list(stream) == []
+    assert Finish("stop") in list(events(stream))
+    assert list(events(stream)) == []
     assert len(upstream.requests) == 1
 
 
 def test_a_stream_that_is_closed_before_it_is_read_makes_no_call(model: LanguageModel, upstream: Upstream) -> None:
     stream = model.stream(REQUEST)
-    stream.close()
-    assert list(stream) == []
+    run(stream.aclose())
+    assert list(events(stream)) == []
     assert upstream.requests == []
 
 
@@ -112,24 +113,32 @@ def test_to_close_an_answer_that_was_read_leaves_its_connection_to_others(
     model: LanguageModel, upstream: Upstream
 ) -> None:
     first = model.stream(REQUEST)
-    list(first)
+    list(events(first))
     gate = Gate()
     upstream.enqueue("second", gate, " answer", usage=False)
     second = Reader(model.stream(REQUEST))
     assert gate.reached.wait(5)
-    first.close()
+    run(first.aclose())
     gate.open()
-    second.thread.join(5)
+    second.join(5)
     assert second.events == [Delta("second"), Delta(" answer"), Finish("stop")]
     assert upstream.accepted == 1
 
 
 def test_a_reader_that_stops_in_the_midst_ends_the_call(model: LanguageModel, upstream: Upstream) -> None:
-    upstream.script(faults.stall("Half"))
-    events = model.stream(REQUEST).__iter__()
-    assert next(events) == Delta("Half")
-    del events
-    upstream.until(lambda: upstream.disconnects == 1, seconds=1)
+    """Whether it closes the stream or forgets it."""
+
+    async def first(stream: Stream) -> Sequence[ModelEvent]:
+        return await anext(stream)
+
+    for count, closed in ((1, True), (2, False)):
+        upstream.script(faults.stall("Half"))
+        stream = model.stream(REQUEST)
+        assert run(first(stream)) == [Delta("Half")]
+        if closed:
+            run(stream.aclose())
+        del stream
+        upstream.until(partial(lambda n: upstream.disconnects == n, count), seconds=1)
 
 
 def test_close_works_through_tls(patient: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +152,10 @@ def test_close_works_through_tls(patient: Settings, tmp_path: Path, monkeypatch:
         reader = Reader(model.stream(REQUEST))
         eventually(lambda: reader.events == [Delta("Half")])
         reader.assert_ends(upstream)
+        upstream.script(faults.hang())
+        unanswered = Reader(model.stream(REQUEST))
+        upstream.until(lambda: len(upstream.requests) == 3)
+        unanswered.assert_ends(upstream)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_no_provider(settings: Settings, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from service.backends.local.sentences import units
 from service.backends.local.stand_in import StandInModel
 from service.config import Settings
 from service.models import Passage
+from tests.kit.loop import events
 
 HANDBOOK = [
     Passage(
@@ -59,7 +60,7 @@ def ask(question: str, passages: list[Passage]) -> str:
     settings = Settings(stand_in_words_per_second=0)
     model: LanguageModel = StandInModel(settings, EnvironmentSecrets(settings))
     request = ModelRequest(model="", messages=(Message("user", question),), question=question, passages=tuple(passages))
-    return "".join(event.text for event in model.stream(request) if isinstance(event, Delta))
+    return "".join(event.text for event in events(model.stream(request)) if isinstance(event, Delta))
 
 
 def quotes(text: str) -> str:
@@ -261,7 +262,8 @@ def test_words_come_at_the_pace_that_is_set() -> None:
     settings = Settings(stand_in_words_per_second=100)
     request = ModelRequest(model="", messages=(), question="", passages=())
     began = time.monotonic()
-    words = [e for e in StandInModel(settings, EnvironmentSecrets(settings)).stream(request) if isinstance(e, Delta)]
+    model = StandInModel(settings, EnvironmentSecrets(settings))
+    words = [e for e in events(model.stream(request)) if isinstance(e, Delta)]
     assert (len(words) - 1) / 100 <= time.monotonic() - began < (len(words) - 1) / 100 + 0.5
 
 

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import msgspec
-from flask import Response, g, request, stream_with_context
+from flask import Response, g, request
 
 from service.api import cursors, schemas
-from service.api.encoders import chat_answer, sse, turn_answer
+from service.api.answers import EVENT_STREAM, TAKES_OVER, Answer, Turning
+from service.api.encoders import chat_answer, turn_answer
 from service.api.parsing import KEY
-from service.api.problems import respond
-from service.api.pump import Pump, follow
+from service.api.pump import Follower, Pump
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import MessageBody, NoQuery, PageQuery, RenameBody
-from service.chat.events import ClientEvent, Done, Error
 from service.chat.prepare import Prepared
 from service.errors import BadRequest, NotAcceptable, Unprocessable
-from service.models import TurnStatus
 from service.services import Services
 
 BASE = "/v1/apps/<app>/chats"
-EVENT_STREAM = "text/event-stream"
 
 
 def chats(services: Services) -> list[AnyOperation]:
     """The operations on a user's chats."""
-    conversations, settings = services.conversations, services.settings
+    conversations, settings, loop = services.conversations, services.settings, services.loop
 
     def list_chats(call: Call[PageQuery, None]) -> msgspec.Struct:
         limit = call.query.limit
@@ -58,17 +54,14 @@ def chats(services: Services) -> list[AnyOperation]:
         streams = wants_stream()
         turn_id = call.body.id or key_id()
         prepared = services.turns.prepare(call.scope, call.app, call.ids["chat"], turn_id, call.body.text, g.request_id)
+        tick = settings.heartbeat_seconds
+        turning: Turning
         if isinstance(prepared, Prepared):
-            pump = Pump(
-                prepared,
-                services.backends.model,
-                conversations,
-                turn_seconds=settings.turn_seconds,
-                tick=settings.heartbeat_seconds,
-            )
-            return stream(iter(pump), pump) if streams else collect(iter(pump))
-        events = follow(prepared, conversations, settings.heartbeat_seconds)
-        return stream(events, None) if streams else collect(events)
+            model, seconds = services.backends.model, settings.turn_seconds
+            turning = Pump(prepared, model, conversations, loop.saving, turn_seconds=seconds, tick=tick)
+        else:
+            turning = Follower(prepared, conversations, loop.saving, tick=tick)
+        return respond(Answer(loop, turning, g.request_id, streams=streams), streams=streams)
 
     return [
         Operation(
@@ -116,27 +109,12 @@ def key_id() -> str | None:
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
-def stream(events: Iterator[ClientEvent], pump: Pump | None) -> Response:
-    request_id: str = g.request_id
-
-    def frames() -> Iterator[bytes]:
-        for number, event in enumerate(events, 1):
-            yield sse(event, number, request_id)
-
-    response = Response(stream_with_context(frames()), content_type=EVENT_STREAM)
-    response.headers["X-Accel-Buffering"] = "no"
-    if pump is not None:
-        response.call_on_close(pump.close)
+def respond(answer: Answer, *, streams: bool) -> Response:
+    """The response whose body is an answer; where the server does not take it over and it comes whole, this waits for it."""
+    if not streams and TAKES_OVER not in request.environ:
+        status, headers, body = answer.wait()
+        return Response(body, status, headers)
+    response = Response(answer, content_type=EVENT_STREAM if streams else "application/json", direct_passthrough=True)
+    if streams:
+        response.headers["X-Accel-Buffering"] = "no"
     return response
-
-
-def collect(events: Iterator[ClientEvent]) -> Response:
-    """The turn at its end. One that failed, or that could not be kept, is a problem; one that broke off is what came of it."""
-    last: ClientEvent | None = None
-    for event in events:
-        last = event
-    assert isinstance(last, Done | Error)
-    turn, kept = last.turn, isinstance(last, Done) or last.kept
-    if turn.error is not None and (turn.status is TurnStatus.FAILED or not kept):
-        return respond(turn.error)
-    return Response(msgspec.json.encode(turn_answer(turn)), content_type="application/json")

@@ -40,14 +40,19 @@ def problem(error: BrainstemError | TurnError, request_id: str) -> Problem:
     )
 
 
-def respond(error: BrainstemError | TurnError) -> Response:
-    body = msgspec.json.encode(problem(error, g.request_id))
-    response = Response(body, status=error.status, content_type="application/problem+json")
+def answer(error: BrainstemError | TurnError, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Return an error's status, headers and body."""
+    headers = {"Content-Type": "application/problem+json"}
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+        headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+        headers["WWW-Authenticate"] = "Bearer"
+    return error.status, headers, msgspec.json.encode(problem(error, request_id))
+
+
+def respond(error: BrainstemError | TurnError) -> Response:
+    status, headers, body = answer(error, g.request_id)
+    return Response(body, status, headers)
 
 
 def register(app: Flask) -> None:

@@ -1,17 +1,19 @@
-"""Carries a turn: a thread reads the model, the request's own thread feeds the machine and does what it says."""
+"""Carries a turn on the event loop: feeds its machine what the model says, and does what the machine tells."""
 
 from __future__ import annotations
 
-import contextvars
+import asyncio
 import logging
-import queue
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
 from service import logging as log
-from service.backends.interfaces import LanguageModel, ModelStream, Write
+from service.backends.interfaces import LanguageModel, Write
 from service.chat.events import (
     Accepted,
     Citations,
@@ -35,23 +37,35 @@ from service.chat.machine import ending
 from service.chat.prepare import Prepared, Repeated
 from service.conversations import Conversations, describe, refenced
 from service.errors import BrainstemError, DependencyError, StoreError, Unavailable, UpstreamProtocol
-from service.models import TurnStatus
+from service.models import Turn, TurnStatus
 
 SAVE_TRIES = 4
 CHECKPOINT_TRIES = 2
 SAVE_PAUSE_SECONDS = 0.25
+FIRST_LOOK_SECONDS = 0.25
 FOLLOW_SECONDS = 0.25
 FOLLOW_FAILURES = 8
 
 
+class Listener(Protocol):
+    """Who hears the events of a turn, on the loop."""
+
+    def hear(self, events: Sequence[ClientEvent]) -> None:
+        """Take events that came together; the last of all is `Done` or `Error`."""
+
+    def behind(self) -> asyncio.Future[None] | None:
+        """What to wait for before the model is read on, while the client takes less than it says."""
+
+
 class Pump:
-    """Answers a prepared turn. Iterate it for the client's events; `close()` it when the client is gone or served."""
+    """Answers one prepared turn."""
 
     def __init__(
         self,
         prepared: Prepared,
         model: LanguageModel,
         conversations: Conversations,
+        saving: Executor,
         *,
         turn_seconds: float,
         tick: float,
@@ -61,60 +75,96 @@ class Pump:
         self._scope = prepared.scope
         self._model = model
         self._conversations = conversations
+        self._saving = saving
         self._deadline = time.monotonic() + turn_seconds
         self._tick = tick
-        self._inbox: queue.SimpleQueue[TurnInput] = queue.SimpleQueue()
-        self._stream: ModelStream | None = None
-        self._closed = threading.Event()
+        self._soon = min(tick, FIRST_LOOK_SECONDS)
         self._doubtful: Sequence[Write] | None = None
-        self._logged = False
+        self._deaf = False
         self._fields: dict[str, log.Field] = {"app": prepared.scope.app, "request": prepared.machine.request_id}
 
-    def __iter__(self) -> Iterator[ClientEvent]:
-        """Yield events until the turn has ended; the last one is `Done` or `Error`."""
-        reader = threading.Thread(target=contextvars.copy_context().run, args=(self._read,), name="model", daemon=True)
-        reader.start()
+    async def run(self, listener: Listener) -> None:
+        """Answer; returns when the turn has ended and its last event was heard."""
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._reader = self._loop.create_task(self._read())
+        self._timer = self._loop.call_later(self._soon, self._beat)
         try:
-            yield from self._perform(self._machine.start(time.monotonic()))
-            while not self._machine.done:
-                yield from self._perform(self._machine.feed(self._next(), time.monotonic()))
+            self._perform(self._machine.start(time.monotonic()))
+            await self._over
         finally:
-            self._hang_up()
+            self._reader.cancel()
+            self._timer.cancel()
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """End the turn if it is still running: nobody listens. What came so far is kept."""
-        self._hang_up()
-        for _ in self._perform(self._machine.feed(ClientLeft(), time.monotonic())):
-            pass
+        self._feed(ClientLeft())
 
-    def _next(self) -> TurnInput:
+    def _feed(self, *inputs: TurnInput) -> None:
+        at = time.monotonic()
+        self._perform([effect for given in inputs for effect in self._machine.feed(given, at)])
+        if self._machine.turn.status.terminal:
+            self._reader.cancel()
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        if heard := [effect.event for effect in effects if isinstance(effect, Send)]:
+            self._tell(heard)
+        for effect in effects:
+            if isinstance(effect, Save):
+                self._saving.submit(self._save, effect)
+        if self._machine.done and not self._over.done():
+            self._log_call()
+            self._over.set_result(None)
+
+    def _tell(self, events: Sequence[ClientEvent]) -> None:
+        if self._deaf:
+            return
+        try:
+            self._listener.hear(events)
+        except Exception as error:  # noqa: BLE001  # a mistake in the encoding must not leave the turn without an end
+            self._deaf = True
+            with log.bind(**self._fields):
+                log.event("listener_crashed", logging.ERROR, error)
+            self._loop.call_soon(self.leave)
+
+    async def _read(self) -> None:
+        """Feed the machine what the model says; the last thing is `Ended` or `Failed`."""
+        try:
+            async with aclosing(self._model.stream(self._request)) as stream:
+                async for events in stream:
+                    self._feed(*events)
+                    if wait := self._listener.behind():
+                        await wait
+            self._feed(Ended())
+        except BrainstemError as error:
+            self._feed(Failed(error))
+        except Exception as error:  # noqa: BLE001  # an adapter's mistake must not leave the client waiting
+            with log.bind(**self._fields):
+                log.event("model_crashed", logging.ERROR, error)
+            self._feed(Failed(UpstreamProtocol()))
+
+    def _beat(self) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            self._hang_up()
-            return Deadline()
-        try:
-            return self._inbox.get(timeout=min(self._tick, left))
-        except queue.Empty:
-            return Tick()
+            self._feed(Deadline())
+            return
+        self._feed(Tick())
+        # Until its first save, a turn is looked at more often, for that is due sooner than a heartbeat.
+        pause = self._soon if self._machine.turn.status is TurnStatus.ACCEPTED else self._tick
+        self._timer = self._loop.call_later(min(pause, left), self._beat)
 
-    def _perform(self, effects: list[Effect]) -> Iterator[ClientEvent]:
-        if self._machine.done:
-            self._log_call()
-        for effect in effects:
-            match effect:
-                case Send(event):
-                    yield event
-                case Save():
-                    yield from self._perform(self._machine.feed(self._save(effect), time.monotonic()))
+    def _save(self, save: Save) -> None:
+        self._loop.call_soon_threadsafe(self._feed, self._commit(save))
 
-    def _save(self, save: Save) -> Saved | SaveFailed:
+    def _commit(self, save: Save) -> Saved | SaveFailed:
         """Commit; a store that cannot be reached is tried again, a checkpoint once and the end for a second, for it was paid.
 
         A commit whose reply was lost is found again: it makes the next one fail.
         """
         writes = list(save.writes)
         tries = SAVE_TRIES if self._machine.call else CHECKPOINT_TRIES
-        failure: BrainstemError = Unavailable()
+        failure: Exception = Unavailable()
         for attempt in range(tries):
             try:
                 saved = Saved(self._conversations.save(self._scope, writes))
@@ -133,13 +183,13 @@ class Pump:
             except DependencyError as error:
                 failure, self._doubtful = error, writes
                 time.sleep(SAVE_PAUSE_SECONDS * attempt)
-            except BrainstemError as error:
+            except Exception as error:  # noqa: BLE001  # an adapter's mistake must not leave the client waiting
                 failure = error
                 break
         level = logging.WARNING if isinstance(failure, StoreError) else logging.ERROR
         with log.bind(**self._fields):
             log.event("turn_not_saved", level, failure)
-        return SaveFailed(failure)
+        return SaveFailed(failure if isinstance(failure, BrainstemError) else BrainstemError())
 
     def _confirmed(self, writes: Sequence[Write] | None) -> str | None:
         try:
@@ -150,9 +200,8 @@ class Pump:
     def _log_call(self) -> None:
         """Log the call when the turn has ended, kept or not: figures, never content."""
         call, error = self._machine.call, self._machine.turn.error
-        if call is None or self._logged:
+        if call is None:
             return
-        self._logged = True
         with log.bind(**self._fields):
             log.event(
                 "model_call",
@@ -166,51 +215,49 @@ class Pump:
                 total_ms=round(call.total_ms, 1),
             )
 
-    def _read(self) -> None:
-        """Read the model into the inbox; the last thing put there is `Ended` or `Failed`."""
-        try:
-            self._stream = self._model.stream(self._request)
-            if self._closed.is_set():
-                self._stream.close()
-            for event in self._stream:
-                self._inbox.put(event)
-            self._inbox.put(Ended())
-        except BrainstemError as error:
-            self._inbox.put(Failed(error))
-        except Exception as error:  # noqa: BLE001  # an adapter's mistake must not leave the client waiting
-            with log.bind(**self._fields):
-                log.event("model_crashed", logging.ERROR, error)
-            self._inbox.put(Failed(UpstreamProtocol()))
 
-    def _hang_up(self) -> None:
-        self._closed.set()
-        if self._stream is not None:
-            self._stream.close()
+class Follower:
+    """Answers with a turn that the same request began before; one that still runs is followed by its saves."""
 
+    def __init__(self, repeated: Repeated, conversations: Conversations, saving: Executor, *, tick: float) -> None:
+        self._turn, self._chat, self._scope = repeated.turn, repeated.chat, repeated.scope
+        self._conversations = conversations
+        self._saving = saving
+        self._tick = tick
+        self._left = False
 
-def follow(repeated: Repeated, conversations: Conversations, tick: float) -> Iterator[ClientEvent]:
-    """The events of a turn that the same request began before; one that still runs is followed by its saves."""
-    turn = repeated.turn
-    yield Accepted(replace(turn, reply="", citations=()), repeated.chat)
-    cited, shown, silence, failures = False, 0, time.monotonic(), 0
-    while True:
-        if turn.citations and not cited:
-            cited = True
-            yield Citations(turn.citations)
-        if len(turn.reply) > shown:
-            yield Text(turn.reply[shown:])
-            shown, silence = len(turn.reply), time.monotonic()
-        if turn.status.terminal:
-            yield ending(turn)
-            return
-        if time.monotonic() - silence >= tick:
-            silence = time.monotonic()
-            yield Heartbeat()
-        time.sleep(FOLLOW_SECONDS)
-        try:
-            turn, failures = conversations.turn(repeated.scope, turn.chat, turn.id), 0
-        except BrainstemError as error:
-            failures += 1
-            if not isinstance(error, DependencyError) or failures == FOLLOW_FAILURES:
-                yield Error(replace(turn, status=TurnStatus.INTERRUPTED, error=describe(error)), kept=False)
+    async def run(self, listener: Listener) -> None:
+        """Tell what came and what comes; returns when the turn has ended, or soon after the client left."""
+        listener.hear([Accepted(replace(self._turn, reply="", citations=()), self._chat)])
+        cited, shown, silence, failures = False, 0, time.monotonic(), 0
+        while not self._left:
+            turn = self._turn
+            if turn.citations and not cited:
+                cited = True
+                listener.hear([Citations(turn.citations)])
+            if len(turn.reply) > shown:
+                listener.hear([Text(turn.reply[shown:])])
+                shown, silence = len(turn.reply), time.monotonic()
+            if turn.status.terminal:
+                listener.hear([ending(turn)])
                 return
+            if time.monotonic() - silence >= self._tick:
+                silence = time.monotonic()
+                listener.hear([Heartbeat()])
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                self._turn, failures = await self._look(), 0
+            except BrainstemError as error:
+                failures += 1
+                if not isinstance(error, DependencyError) or failures == FOLLOW_FAILURES:
+                    unknown = replace(turn, status=TurnStatus.INTERRUPTED, error=describe(error))
+                    listener.hear([Error(unknown, kept=False)])
+                    return
+
+    def leave(self) -> None:
+        """Follow no longer: nobody listens. The turn itself goes on, for it belongs to another request."""
+        self._left = True
+
+    async def _look(self) -> Turn:
+        look = partial(self._conversations.turn, self._scope, self._turn.chat, self._turn.id)
+        return await asyncio.get_running_loop().run_in_executor(self._saving, look)

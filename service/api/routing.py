@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
@@ -14,6 +15,7 @@ from flask import Blueprint, Flask, Response, g, request
 
 from service import logging as log
 from service.api import parsing
+from service.api.answers import Answer
 from service.api.schemas import NoQuery
 from service.apps import App
 from service.auth import authenticate, authenticate_service
@@ -176,6 +178,11 @@ def render(answer: msgspec.Struct | Reply | Response) -> Response:
     return response
 
 
+def report_request(level: int, started: float, fields: dict[str, log.Field], status: int) -> None:
+    with log.bind(**fields):
+        log.event("request", level, status=status, ms=round((time.monotonic() - started) * 1000, 1))
+
+
 def register(app: Flask) -> None:
     """Give each request an id, log it once when it is answered, and keep answers out of caches."""
 
@@ -192,15 +199,13 @@ def register(app: Flask) -> None:
         response.headers["X-Request-Id"] = g.request_id
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        log.event(
-            "request",
-            logging.DEBUG if request.endpoint in ("system.health", "pages.asset") else logging.INFO,
-            method=request.method,
-            route=str(request.url_rule or "-"),
-            status=response.status_code,
-            ms=round((time.monotonic() - g.started) * 1000, 1),
-            **g.log_fields,
-        )
+        level = logging.DEBUG if request.endpoint in ("system.health", "pages.asset") else logging.INFO
+        fields = {"method": request.method, "route": str(request.url_rule or "-"), **g.log_fields}
+        report = partial(report_request, level, g.started, {"request": g.request_id, **fields})
+        if isinstance(response.response, Answer):
+            response.response.report = report
+        else:
+            report(response.status_code)
         return response
 
     @app.teardown_request

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 from flask import Response
@@ -14,22 +11,17 @@ from service import __version__
 from service.api import firebase, openapi, schemas
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery
-from service.backends.interfaces import Backends
-from service.errors import BrainstemError, Forbidden, InvalidToken
+from service.errors import Forbidden, InvalidToken
 from service.ingestion.formats import FORMATS
 from service.scope import enter
 from service.services import Services
 
 STAND_IN = "stand-in"
 
-READY_SECONDS = 1.0
-"""How long the backends are believed."""
-
 
 def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]:
     """The operations that need no app; `others` are the rest, to be described with these."""
     settings, backends = services.settings, services.backends
-    readiness = Readiness(backends)
 
     def list_apps(call: Call[NoQuery, None]) -> msgspec.Struct:
         found = []
@@ -45,7 +37,7 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         return schemas.HealthAnswer("ok", __version__)
 
     def ready(call: Call[NoQuery, None]) -> Reply:
-        states = readiness.states()
+        states = services.readiness.states()
         is_ready = all(value == "ok" for value in states.values())
         return Reply(200 if is_ready else 503, schemas.ReadyAnswer(is_ready, states))
 
@@ -78,39 +70,3 @@ def system(services: Services, others: list[AnyOperation]) -> list[AnyOperation]
         Operation("list_apps", "GET", "/v1/apps", "signed-in", "The apps that you may use", list_apps, {200: schemas.AppsAnswer}),
     ]  # fmt: skip
     return mine
-
-
-class Readiness:
-    """Asks all backends at once whether they answer. Anyone may ask for it, so what they said serves for a moment."""
-
-    def __init__(self, backends: Backends) -> None:
-        self._backends = backends
-        self._lock = threading.Lock()
-        self._asked = float("-inf")
-        self._states: dict[str, str] = {}
-
-    def states(self) -> dict[str, str]:
-        """Return "ok", or what is wrong, by the backend's name."""
-        # Who comes while someone asks gets what was said before, so that nobody holds threads by asking.
-        if self._lock.acquire(blocking=not self._states):
-            try:
-                if time.monotonic() >= self._asked + READY_SECONDS:
-                    self._states = self._ask()
-                    self._asked = time.monotonic()
-            finally:
-                self._lock.release()
-        return self._states
-
-    def _ask(self) -> dict[str, str]:
-        names = list(self._backends.names)
-        with ThreadPoolExecutor(len(names), thread_name_prefix="ready") as threads:
-            found = threads.map(state, [getattr(self._backends, name) for name in names])
-            return dict(zip(names, found, strict=True))
-
-
-def state(backend: object) -> str:
-    try:
-        backend.check()  # type: ignore[attr-defined]  # every Protocol has it
-    except BrainstemError as error:
-        return error.detail or error.title
-    return "ok"

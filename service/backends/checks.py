@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from service.backends import limits, paths
 from service.backends.interfaces import Delete, Path, Query, Update, Write
@@ -17,6 +18,7 @@ RESERVED = f"The field name `{COMMIT}` is the store's own."
 OPERATORS = ("==", "<", "<=", ">", ">=")
 
 
+@lru_cache(maxsize=4096)
 def place(scope: Scope, path: Path) -> Path:
     """Return the encoded path of a document; raises `BadRequest` for a path that names none."""
     if not path or len(path) % 2:

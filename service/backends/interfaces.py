@@ -1,13 +1,14 @@
 """The seams: what Brainstem asks of the world. One contract suite per Protocol runs against every adapter.
 
 Every method that touches data takes a `Scope` first and can reach nothing outside of it. Adapters raise only errors of
-`service.errors`; a dependency that cannot be reached is `Unavailable`. All methods may be called from any thread.
+`service.errors`; a dependency that cannot be reached is `Unavailable`. All methods may be called from any thread, but for
+`LanguageModel.stream`, which is iterated on an event loop.
 `check()` raises `Unavailable` if the backend could not serve a call now; `GET /ready` asks it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
 
@@ -238,23 +239,18 @@ class Usage:
 ModelEvent: TypeAlias = Delta | Finish | Usage
 
 
-class ModelStream(Protocol):
-    """An answer on its way. A stream that ends without `Finish` broke off, whatever the transport says."""
-
-    def __iter__(self) -> Iterator[ModelEvent]: ...
-
-    def close(self) -> None:
-        """End the call and its connection at once; safe from another thread and when called twice."""
-
-
 class LanguageModel(Protocol):
-    """Answers. `name` is the model used when a request names none."""
+    """Answers, on an event loop. `name` is the model used when a request names none."""
 
     @property
     def name(self) -> str: ...
 
-    def stream(self, request: ModelRequest) -> ModelStream:
-        """Start an answer; raises `DependencyError` or `ContextTooLong`, here or while iterating."""
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent], None]:
+        """Answer: the events as they come, those together that came together. It never blocks the loop.
+
+        To close it, or to cancel who iterates, ends the call and its connection at once. Raises `DependencyError` or
+        `ContextTooLong`. A stream that ends without `Finish` broke off, whatever the transport says.
+        """
 
     def check(self) -> None: ...
 

@@ -14,7 +14,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from service.errors import InvalidToken
 
@@ -41,19 +42,28 @@ NO_TOKEN = "The token is no JSON Web Token."  # noqa: S105  # it says that there
 UNKNOWN_KEY = "The token is signed with an unknown key."
 
 
-def proved(token: str, keys: Keys, *, typed: bool = False) -> Claims:
-    """Return the claims of a token that one of the keys signed; `typed` demands that its header says what it is."""
+class Proof(NamedTuple):
+    """The claims of a token, and the key that signed it under its id."""
+
+    claims: Claims
+    kid: str
+    key: RSAPublicKey
+
+
+def proved(token: str, keys: Keys, *, typed: bool = False) -> Proof:
+    """Prove that one of the keys signed a token; `typed` demands that its header says what it is."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA256
 
     header, payload, signature = segments(token, COMPACT)
-    key = keys(key_id(parse(decoded(header)), typed=typed))
+    kid = key_id(parse(decoded(header)), typed=typed)
+    key = keys(kid)
     try:
         key.verify(decoded(signature), f"{header}.{payload}".encode(), PKCS1v15(), SHA256())
     except InvalidSignature:
         raise InvalidToken("The token's signature does not hold.") from None
-    return parse(decoded(payload))
+    return Proof(parse(decoded(payload)), kid, key)
 
 
 def unsigned(token: str) -> Claims:
@@ -65,12 +75,13 @@ def unsigned(token: str) -> Claims:
     return parse(decoded(payload))
 
 
-def check_user(claims: Claims, project: str) -> None:
-    """Check that the claims are those of an ID token of a project's user."""
+def check_user(claims: Claims, project: str) -> Mapping[str, object]:
+    """Check that the claims are those of an ID token of a project's user, and return them, to be read only."""
     require(claims.get("iss") == USER_ISSUER + project, "The token has another issuer.")
     require(claims.get("aud") == project, "The token is meant for another project.")
     check_times(claims)
     require(len(text(claims, "sub")) <= MAX_UID_CHARACTERS, "The token names no valid user.")
+    return MappingProxyType(claims)
 
 
 def check_app(claims: Claims, project: str) -> str:
@@ -160,6 +171,11 @@ def check_times(claims: Mapping[str, object]) -> None:
     require(whole(claims.get("exp")) > now - SKEW_SECONDS, "The token has expired.")
     require(whole(claims.get("iat")) <= now + SKEW_SECONDS, "The token was issued in the future.")
     require(whole(claims.get("nbf", 0)) <= now + SKEW_SECONDS, "The token is not valid yet.")
+
+
+def span(claims: Mapping[str, object]) -> tuple[int, int]:
+    """Return from when until when a token says that it holds, by a clock that is the issuer's."""
+    return max(whole(claims.get("iat")), whole(claims.get("nbf", 0))), whole(claims.get("exp"))
 
 
 def whole(value: object) -> int:

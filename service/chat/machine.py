@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from service.backends.interfaces import Delta, Finish, ModelRequest, Usage
+from service.backends.interfaces import Delta, Finish, Usage
 from service.chat.events import (
     Accepted,
     Citations,
@@ -26,7 +26,7 @@ from service.chat.events import (
     Tick,
     TurnInput,
 )
-from service.conversations import Begun, call_id, describe, lease_until, save_writes
+from service.conversations import Begun, call_id, describe, lease_until, recent_write, save_writes
 from service.errors import BrainstemError, Conflict, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
 from service.models import Call, Turn, TurnStatus, timestamp
 from service.tokenizer import count_tokens
@@ -37,8 +37,10 @@ MAX_REPLY_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds: between saves of a running answer, of its lease, and of the silence that a heartbeat breaks."""
+    """Seconds: from the first piece of an answer to its first save, between later ones, of its lease, and of the silence that a
+    heartbeat breaks."""
 
+    first_save: float
     checkpoint: float
     lease: float
     heartbeat: float
@@ -47,15 +49,13 @@ class Pace:
 class TurnMachine:
     """One turn from ACCEPTED to its end. Times fed to it are monotonic seconds; it reads no clock of its own."""
 
-    def __init__(
-        self, begun: Begun, version: str, request: ModelRequest, calls: Sequence[Call], pace: Pace, request_id: str = ""
-    ) -> None:
+    def __init__(self, begun: Begun, version: str, calls: Sequence[Call], pace: Pace, request_id: str = "") -> None:
         self.turn = begun.turn
         self.done = False
         self.call: Call | None = None
         self._chat = begun.chat
+        self._recent = begun.recent
         self._version = version
-        self._request = request
         self._calls = calls
         self._pace = pace
         self.request_id = request_id
@@ -64,6 +64,7 @@ class TurnMachine:
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._lost: BrainstemError | None = None
+        self._saving = self._end_saving = False
         self._started = self._saved = self._sent = 0.0
         self._first_token: float | None = None
         self._epoch = datetime.now(UTC)
@@ -82,8 +83,10 @@ class TurnMachine:
             return []
         match event:
             case Saved(version):
+                self._saving = False
                 return self._on_saved(version)
             case SaveFailed(error):
+                self._saving = False
                 return self._on_save_failed(error, at)
             case _ if self.turn.status.terminal or self._lost:
                 return []
@@ -123,19 +126,27 @@ class TurnMachine:
         if at - self._sent >= self._pace.heartbeat:
             self._sent = at
             effects.append(Send(Heartbeat()))
-        if at - self._saved >= self._pace.lease / 3:
+        if self._unsaved is not None or at - self._saved >= self._pace.lease / 3:
             effects += self._checkpoint(at)
         return effects
 
     def _checkpoint(self, at: float) -> list[Effect]:
-        """Save what came so far and renew the lease, if it is time; the first piece makes the turn STREAMING at once."""
-        first = self.turn.status is TurnStatus.ACCEPTED and bool(self._pieces)
-        if not first and at - self._saved < self._pace.checkpoint:
+        """Save what came so far and renew the lease, if it is time; the first save of a piece makes the turn STREAMING."""
+        unsaved = self._unsaved
+        due = self._saved + self._pace.checkpoint if unsaved is None else unsaved + self._pace.first_save
+        if self._saving or at < due:
             return []
-        self._saved = at
+        self._saving, self._saved = True, at
         status = TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED
         self._set(status, at, lease=lease_until(self._pace.lease, self._wall(at)))
-        return [Save(save_writes(self.turn, self._version, only=None if first else ("reply", "updated", "lease")))]
+        return [
+            Save(save_writes(self.turn, self._version, only=("reply", "updated", "lease") if unsaved is None else None))
+        ]
+
+    @property
+    def _unsaved(self) -> float | None:
+        """When the first piece came, until it is saved."""
+        return self._first_token if self.turn.status is TurnStatus.ACCEPTED else None
 
     def _end(self, error: BrainstemError | None, at: float) -> list[Effect]:
         """Bring the turn to its end: COMPLETED only if the model itself finished, whatever happened after that."""
@@ -148,8 +159,17 @@ class TurnMachine:
         self._set(status, at, lease=None)
         self.turn = replace(self.turn, finish_reason=self._finish, error=describe(error) if error else None)
         self.call = self._ledger_row(at)
+        return self._save_end()
+
+    def _save_end(self) -> list[Effect]:
+        """Save the end; if a checkpoint is under way, not before that is over, for it gives the turn another version."""
+        if self._saving:
+            return []
+        self._saving = self._end_saving = True
+        assert self.call
         rows = [ledger_write(call) for call in (*self._calls, self.call)]
-        return [Save([*save_writes(self.turn, self._version), *rows])]
+        kept = [recent_write(self._recent, self.turn)] if self._recent else []
+        return [Save([*save_writes(self.turn, self._version), *rows, *kept])]
 
     def _on_saved(self, version: str) -> list[Effect]:
         self._version = version
@@ -157,17 +177,19 @@ class TurnMachine:
             return self._give_up()
         if not self.turn.status.terminal:
             return []
+        if not self._end_saving:
+            return self._save_end()
         self.done = True
         return [Send(ending(self.turn))]
 
     def _on_save_failed(self, error: BrainstemError, at: float) -> list[Effect]:
         """A checkpoint may fail and be made up for; the end may not. A turn that was deleted, or ended by others, is lost,
         but its calls were paid: they are recorded all the same."""
-        if self._lost or (self.turn.status.terminal and not isinstance(error, StoreError)):
+        if self._lost or (self._end_saving and not isinstance(error, StoreError)):
             self._lost = self._lost or error
             return self._give_up()
         if not isinstance(error, StoreError):
-            return []
+            return self._save_end() if self.turn.status.terminal else []
         self._lost = Conflict("The chat was deleted, or this turn was ended from elsewhere.")
         self.call = self.call or self._ledger_row(at)
         return [Save([ledger_write(call) for call in (*self._calls, self.call)])]
@@ -189,9 +211,7 @@ class TurnMachine:
 
     def _ledger_row(self, at: float) -> Call:
         """The ledger's row: the provider's count, or an estimate where it gave none."""
-        usage = self._usage or Usage(
-            sum(count_tokens(message.content) for message in self._request.messages), count_tokens(self.turn.reply)
-        )
+        usage = self._usage or Usage(self.turn.input_tokens, count_tokens(self.turn.reply))
         first = self._first_token
         return Call(
             id=call_id(self.turn, "answer"),

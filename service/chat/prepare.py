@@ -6,22 +6,18 @@ import contextvars
 import logging
 import threading
 import uuid
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from service import logging as log
 from service.apps import App
 from service.backends.interfaces import ModelRequest
 from service.chat.machine import Pace, TurnMachine
-from service.context import Context, Prompt, Retrieved, build
+from service.context import Context, Prompt, Retrieved, build, data_paths, user_data
 from service.conversations import Conversations, call_id, describe, save_writes
 from service.errors import BrainstemError, DeadlineExceeded, Unavailable, Unprocessable
 from service.models import Call, Chat, Scope, Turn, TurnStatus, timestamp
 from service.usage import ledger_write
-
-T = TypeVar("T")
 
 MAX_PROMPT_BYTES = 400_000
 """With the longest reply and its citations still within the 1 MiB that a stored document may have."""
@@ -46,9 +42,10 @@ class Repeated:
 
 
 class Turns:
-    """Prepares turns: one parallel stage of accept ∥ history ∥ user data ∥ embed → search, then the prompt.
+    """Prepares turns: one parallel stage of accept ∥ embed → search, then the prompt.
 
-    The searches have threads and room of their own: a slow embedder must not keep others from being refused at once.
+    What lies at known places, the recent turns and the user's data, is read with the chat before it accepts. The searches have
+    threads and room of their own: a slow embedder must not keep others from being refused at once.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Turns:
         self._model = model
         self._pace = pace
         self._seconds = seconds
-        self._reads = ThreadPoolExecutor(2 * threads, thread_name_prefix="stage")
+        self._accounts = ThreadPoolExecutor(threads, thread_name_prefix="account")
         self._searches = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._room = threading.BoundedSemaphore(2 * threads)
 
@@ -69,12 +66,10 @@ class Turns:
         """Accept a message and gather its prompt. Raises what `Conversations.begin` raises, `Unprocessable` for a message
         that is empty or too long; what fails once the turn is accepted also ends it as FAILED."""
         check_text(app, text)
-        found = self._search(scope, app, text)
-        accept = self._run(self._conversations.begin, scope, chat_id, turn_id, text)
-        history = self._run(self._conversations.history, scope, chat_id, app.file.context.history_turns)
-        data = self._run(self._context.user_data, scope, app)
+        limit = app.file.context.history_turns
+        found = self._search(scope, app, text) if app.file.retrieval.enabled else None
         try:
-            begun = accept.result()
+            begun = self._conversations.begin(scope, chat_id, turn_id, text, limit, data_paths(app))
         except BrainstemError:
             self._abandon(scope, found)
             raise
@@ -82,21 +77,21 @@ class Turns:
             self._abandon(scope, found)
             return Repeated(scope, begun.turn, begun.chat)
         try:
-            past = [turn for turn in history.result() if turn.seq < begun.turn.seq]
-            prompt = build(app, text, past, data.result(), self._found(found))
+            recent = begun.recent
+            if recent is None and limit:
+                recent = self._conversations.history(scope, begun.turn, limit)
+            retrieved = self._found(found) if found else Retrieved()
+            prompt = build(app, text, recent.exchanges if recent else (), user_data(app, begun.beside), retrieved)
         except BrainstemError as error:
             self._abandon(scope, found)
             self._fail(scope, begun.turn, begun.version, error)
             raise
         request = self._request(app, begun.turn, prompt)
         turn = replace(begun.turn, citations=prompt.passages, model=request.model, input_tokens=prompt.tokens)
-        embedding = found.result().call
-        calls = [search_row(embedding, turn, request_id)] if embedding else []
-        machine = TurnMachine(replace(begun, turn=turn), begun.version, request, calls, self._pace, request_id)
+        calls = [search_row(retrieved.call, turn, request_id)] if retrieved.call else []
+        accepted = replace(begun, turn=turn, recent=recent)
+        machine = TurnMachine(accepted, begun.version, calls, self._pace, request_id)
         return Prepared(scope, machine, request)
-
-    def _run(self, function: Callable[..., T], *args: object) -> Future[T]:
-        return self._reads.submit(contextvars.copy_context().run, function, *args)
 
     def _search(self, scope: Scope, app: App, text: str) -> Future[Retrieved]:
         if not self._room.acquire(blocking=False):
@@ -112,13 +107,14 @@ class Turns:
         except TimeoutError:
             raise DeadlineExceeded("The search in your documents took too long.") from None
 
-    def _abandon(self, scope: Scope, found: Future[Retrieved]) -> None:
+    def _abandon(self, scope: Scope, found: Future[Retrieved] | None) -> None:
         """Leave a search whose question was refused, failed or answered before; what it cost is recorded all the same.
 
         The answer does not wait for that: the store may be what failed.
         """
-        if not found.cancel():
-            found.add_done_callback(lambda future: self._run(self._account, scope, future))
+        if found and not found.cancel():
+            run = contextvars.copy_context().run
+            found.add_done_callback(lambda future: self._accounts.submit(run, self._account, scope, future))
 
     def _request(self, app: App, turn: Turn, prompt: Prompt) -> ModelRequest:
         model = app.file.model

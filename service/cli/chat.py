@@ -7,7 +7,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -80,6 +80,7 @@ class Conversation:
 
     def _answer(self, text: str, wish: Interruption) -> Turn:
         """Have the question answered until its end or Ctrl-C, and return the turn as it is stored."""
+        from service.api.answers import told
         from service.api.pump import Pump
         from service.chat.events import Done, Error, Text
         from service.chat.prepare import Prepared
@@ -91,20 +92,19 @@ class Conversation:
             prepared,
             services.backends.model,
             services.conversations,
+            services.loop.saving,
             turn_seconds=services.settings.turn_seconds,
             tick=TICK_SECONDS,
         )
         turn = prepared.machine.turn
-        try:
-            for event in pump:
+        with closing(told(services.loop, pump)) as events:
+            for event in events:
                 if isinstance(event, Text) and not self.as_json:
                     click.echo(safe(event.text), nl=False)
                 if isinstance(event, Done | Error):
                     return event.turn
                 if wish.wished:
                     break
-        finally:
-            pump.close()
         return services.conversations.turn(scope, self.chat, turn.id)
 
     def _print_end(self, turn: Turn) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import pytest
+import uvloop
 
 from service.backends.interfaces import (
     Delta,
@@ -17,7 +18,6 @@ from service.backends.interfaces import (
     Message,
     ModelEvent,
     ModelRequest,
-    ModelStream,
     Usage,
 )
 from service.backends.local.secrets import EnvironmentSecrets
@@ -25,6 +25,8 @@ from service.backends.local.stand_in import StandInModel
 from service.backends.openai import OpenAIModel, VertexModel
 from service.config import Settings
 from service.models import Passage
+from tests.kit.loop import Stream, events, run
+from tests.kit.models import Reader
 from tests.kit.upstream import Answer, Upstream
 from tests.kit.vertex_models import VertexModels
 
@@ -68,30 +70,12 @@ def models(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Model
         yield Models(*(OpenAIModel(settings, EnvironmentSecrets(settings)) for settings in chosen))
 
 
-@dataclass
-class Reader:
-    """Reads a stream in a thread of its own, and notes when the first event came."""
-
-    stream: ModelStream
-
-    def __post_init__(self) -> None:
-        self.events: list[ModelEvent] = []
-        self.began = threading.Event()
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self) -> None:
-        for event in self.stream:
-            self.events.append(event)
-            self.began.set()
-
-
 def test_a_model_has_a_name(models: Models) -> None:
     assert models.quick.name
 
 
 def test_an_answer_is_text_then_its_end_and_its_usage(models: Models) -> None:
-    *deltas, last, usage = models.quick.stream(REQUEST)
+    *deltas, last, usage = events(models.quick.stream(REQUEST))
     assert deltas
     assert all(isinstance(delta, Delta) and delta.text for delta in deltas)
     assert last == Finish("stop")
@@ -101,49 +85,64 @@ def test_an_answer_is_text_then_its_end_and_its_usage(models: Models) -> None:
 
 
 def test_an_answer_comes_in_pieces_before_it_is_whole(models: Models) -> None:
-    stream = models.slow.stream(REQUEST)
+    told = events(models.slow.stream(REQUEST))
     began = time.monotonic()
-    assert isinstance(next(iter(stream)), Delta)
+    assert isinstance(next(told), Delta)
     assert time.monotonic() - began < 5
-    stream.close()
+    told.close()
 
 
-def test_close_ends_an_answer_from_another_thread(models: Models) -> None:
+def test_to_cancel_who_reads_ends_an_answer(models: Models) -> None:
     reader = Reader(models.slow.stream(REQUEST))
-    assert reader.began.wait(5)
-    reader.stream.close()
-    reader.thread.join(1)
-    assert not reader.thread.is_alive()
+    wait_for(lambda: bool(reader.events))
+    reader.close()
+    reader.join(1)
+    assert reader.ended
     assert not any(isinstance(event, Finish) for event in reader.events)
 
 
-@pytest.mark.parametrize("when", ["before it is read", "after it was read"])
+@pytest.mark.parametrize("when", ["before it is read", "in its midst", "after it was read"])
 def test_close_may_come_at_any_time_and_twice(models: Models, when: str) -> None:
     stream = models.quick.stream(REQUEST)
-    events = list(stream) if when.startswith("after") else []
-    stream.close()
-    stream.close()
-    assert list(stream) == [] or events
-    assert Finish("stop") in list(models.quick.stream(REQUEST))
+    told = list(islice(events(stream), {"before": 0, "in": 1, "after": None}[when.split()[0]]))
+    run(stream.aclose())
+    run(stream.aclose())
+    assert bool(told) == (not when.startswith("before"))
+    assert list(events(stream)) == []
+    assert Finish("stop") in list(events(models.quick.stream(REQUEST)))
 
 
-def test_to_close_one_answer_leaves_the_others_alone(models: Models) -> None:
+def test_to_end_one_answer_leaves_the_others_alone(models: Models) -> None:
     closed, kept = Reader(models.slow.stream(REQUEST)), Reader(models.slow.stream(REQUEST))
-    assert closed.began.wait(5)
-    assert kept.began.wait(5)
-    closed.stream.close()
-    closed.thread.join(1)
+    wait_for(lambda: bool(closed.events and kept.events))
+    closed.close()
+    closed.join(1)
     count = len(kept.events)
     wait_for(lambda: len(kept.events) > count)
-    assert kept.thread.is_alive()
-    kept.stream.close()
-    kept.thread.join(1)
+    assert not kept.ended
+    kept.close()
+    kept.join(1)
 
 
-def test_many_threads_may_ask_at_once(models: Models) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: [*models.quick.stream(REQUEST)], range(32)))
-    assert all(Finish("stop") in events for events in answers)
+def test_many_answers_come_at_once(models: Models) -> None:
+    async def whole(stream: Stream) -> list[ModelEvent]:
+        return [event async for together in stream for event in together]
+
+    async def together() -> list[list[ModelEvent]]:
+        return await asyncio.gather(*(whole(models.quick.stream(REQUEST)) for _ in range(200)))
+
+    assert all(Finish("stop") in told for told in run(together()))
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_an_answer_comes_on_any_loop_and_leaves_nothing_behind(models: Models, kind: str) -> None:
+    async def whole() -> list[ModelEvent]:
+        return [event async for together in models.quick.stream(REQUEST) for event in together]
+
+    new = uvloop.new_event_loop if kind == "uvloop" else asyncio.new_event_loop
+    for _ in range(2):
+        with asyncio.Runner(loop_factory=new) as runner:
+            assert Finish("stop") in runner.run(whole())
 
 
 def test_check_passes_for_a_model_that_can_answer(models: Models) -> None:

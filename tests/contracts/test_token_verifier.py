@@ -87,6 +87,92 @@ def test_no_token_passes_in_anothers_place(tokens: Verification) -> None:
     assert {why: result for why, result in outcomes.items() if result} == {}
 
 
+# A token that was seen before.
+
+
+def test_a_token_seen_says_what_it_said_and_costs_a_tenth(tokens: Verification) -> None:
+    claims = tokens.users.id_claims(sub="bob")
+    fresh = [tokens.users.sign(tokens.users.id_claims(sub=f"user-{n}")) for n in range(50)]
+    app = tokens.apps.sign(tokens.apps.app_claims())
+    token = tokens.users.sign(claims)
+    for _ in range(3):
+        assert tokens.verifier.verify(token) == claims
+        assert tokens.verifier.verify_app(app) == APP
+    new = cpu_seconds(tokens.verifier.verify, fresh)
+    assert min(cpu_seconds(tokens.verifier.verify, [token] * 50) for _ in range(5)) < new / 10
+
+
+def cpu_seconds(verify: Callable[[str], object], shown: list[str]) -> float:
+    started = time.thread_time()
+    for token in shown:
+        verify(token)
+    return time.thread_time() - started
+
+
+def test_a_token_seen_ends_when_it_says(tokens: Verification, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = int(time.time())
+    token = tokens.users.sign(tokens.users.id_claims(iat=now - 60, exp=now + 600))
+    app = tokens.apps.sign(tokens.apps.app_claims(iat=now - 60, exp=now + 600, nbf=now - 30))
+
+    def at(moment: float) -> tuple[bool, bool]:
+        monkeypatch.setattr(time, "time", lambda: moment)
+        return takes(tokens.verifier.verify, token), takes(tokens.verifier.verify_app, app)
+
+    assert at(now) == at(now + 1) == at(now + 599) == (True, True)
+    assert at(now + 609) == (True, True)  # clocks may differ
+    assert at(now + 611) == at(now + 86400) == (False, False)
+    # A clock that was set back tells what it would tell of a new token.
+    assert at(now - 39) == (True, True)
+    assert at(now - 41) == (True, False)
+    assert at(now - 71) == (False, False)
+    assert at(now) == (True, True)
+
+
+def test_a_token_seen_lets_none_in_that_differs_by_a_character(tokens: Verification) -> None:
+    for verify, token in (
+        (tokens.verifier.verify, tokens.users.sign(tokens.users.id_claims())),
+        (tokens.verifier.verify_app, tokens.apps.sign(tokens.apps.app_claims())),
+    ):
+        verify(token)
+        others = [token[:n] + ("B" if token[n] == "A" else "A") + token[n + 1 :] for n in range(len(token))]
+        others += [token[:n] for n in range(len(token))]
+        others += [token + more for more in ("A", "=", ".", " ", "\n", "\0", "é", "\ud800")] + [
+            " " + token,
+            token.upper(),
+        ]
+        assert [n for n, other in enumerate(others) if takes(verify, other)] == []
+        assert takes(verify, token)
+
+
+def test_a_token_seen_in_its_place_does_not_hold_in_another(tokens: Verification) -> None:
+    user = tokens.users.sign(tokens.users.id_claims())
+    app = tokens.apps.sign(tokens.apps.app_claims())
+    service = tokens.services.sign(tokens.services.service_claims())
+    doors = [(tokens.verifier.verify, user), (tokens.verifier.verify_app, app), (as_service(tokens), service)]
+    for _ in range(2):
+        assert [[takes(door, token) for _, token in doors] for door, _ in doors] == [
+            [True, False, False],
+            [False, True, False],
+            [False, False, True],
+        ]
+
+
+def test_nobody_changes_what_a_token_seen_says(tokens: Verification) -> None:
+    token = tokens.users.sign(tokens.users.id_claims())
+    claims = tokens.verifier.verify(token)
+    with pytest.raises(TypeError):
+        claims["sub"] = "eve"
+    assert tokens.verifier.verify(token)["sub"] == "ada"
+
+
+def takes(verify: Callable[[str], object], token: str) -> bool:
+    try:
+        verify(token)
+    except InvalidToken:
+        return False
+    return True
+
+
 def as_service(tokens: Verification) -> Callable[[str], object]:
     return lambda token: tokens.verifier.verify_service(token, AUDIENCE)
 

@@ -326,6 +326,15 @@ def test_deleting_forgets_a_document_in_this_scope_alone(full: VectorIndex) -> N
     assert len(found(full, ada, words(canary(Scope("recipes", None)), 1000))) == 12
 
 
+def test_what_was_deleted_and_sent_again_is_found(index: VectorIndex) -> None:
+    ada = Scope("recipes", "ada")
+    for _ in range(3):
+        index.upsert(ada, [entry(f"piece {n}", chunk=n) for n in range(4)])
+        assert len(found(index, ada, words("piece"))) == len(found(index, ada, meaning("piece 1"))) == 4
+        index.delete(ada, "d1", 4)
+        assert found(index, ada, words("piece")) == found(index, ada, meaning("piece 1")) == []
+
+
 def test_deleting_the_shared_leaves_the_users_their_own(full: VectorIndex) -> None:
     ada, shared = Scope("recipes", "ada"), Scope("recipes", None)
     full.delete(shared, "d1", 12)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
 
 from service.backends.interfaces import (
     Delta,
@@ -15,7 +15,6 @@ from service.backends.interfaces import (
     Message,
     ModelEvent,
     ModelRequest,
-    ModelStream,
 )
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.openai import OpenAIEmbedder, OpenAIModel
@@ -23,6 +22,7 @@ from service.config import Settings
 from service.errors import (
     BrainstemError,
 )
+from tests.kit.loop import Stream, begin, events
 from tests.kit.upstream import (
     Upstream,
 )
@@ -52,18 +52,18 @@ def embedder_of(settings: Settings) -> Embedder:
 
 
 def answer(model: LanguageModel, request: ModelRequest = REQUEST) -> list[ModelEvent]:
-    return list(model.stream(request))
+    return list(events(model.stream(request)))
 
 
-def text(events: list[ModelEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
+def text(told: list[ModelEvent]) -> str:
+    return "".join(event.text for event in told if isinstance(event, Delta))
 
 
 def broken(model: LanguageModel) -> tuple[str, BrainstemError]:
     """Return the text that came of an answer, and the error that it ended with."""
     came: list[ModelEvent] = []
     try:
-        for event in model.stream(REQUEST):
+        for event in events(model.stream(REQUEST)):
             came.append(event)
     except BrainstemError as error:
         assert not any(isinstance(event, Finish) for event in came)
@@ -78,29 +78,39 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-@dataclass
 class Reader:
-    """Reads an answer in a thread of its own, as the service does."""
+    """Reads an answer on the loop, as the service does, until it ends or is closed."""
 
-    stream: ModelStream
-    events: list[ModelEvent] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
+    def __init__(self, stream: Stream) -> None:
+        self.events: list[ModelEvent] = []
+        self.errors: list[BaseException] = []
+        self.task: Future[None] = begin(self.read(stream))
 
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self) -> None:
+    async def read(self, stream: Stream) -> None:
         try:
-            self.events.extend(self.stream)
+            async for together in stream:
+                self.events.extend(together)
+        except asyncio.CancelledError:
+            raise
         except BaseException as exc:  # noqa: BLE001  # the test looks at it
             self.errors.append(exc)
 
+    def close(self) -> None:
+        """Cancel whoever reads, which ends the call."""
+        self.task.cancel()
+
+    def join(self, seconds: float) -> None:
+        wait([self.task], seconds)
+
+    @property
+    def ended(self) -> bool:
+        return self.task.done()
+
     def assert_ends(self, upstream: Upstream) -> None:
         began = time.monotonic()
-        self.stream.close()
+        self.close()
         assert time.monotonic() - began < 0.2
         upstream.until(lambda: upstream.connections == 0, seconds=1)
-        self.thread.join(1)
-        assert not self.thread.is_alive()
+        self.join(1)
+        assert self.ended
         assert not self.errors

@@ -79,7 +79,7 @@ export const SHARED = [
   "anything/x",
 ];
 
-export const GROUPS = ["users", "chats", "turns", "documents", "chunks", "jobs", "calls", "data", "vectors", "searchable"];
+export const GROUPS = ["users", "chats", "turns", "recent", "documents", "chunks", "jobs", "calls", "data", "vectors", "searchable"];
 
 export const uids = () => [...Object.values(ACTORS).flatMap((actor) => actor.uid ?? []), VICTIM];
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from service.backends import jwts
 from service.backends.google.key_formats import certificates, jwks
 from service.backends.google.keys import FETCH_SECONDS, KeySet
 from service.backends.google.users import Users
 from service.backends.interfaces import Secrets
+from service.backends.seen import SeenTokens
 from service.config import Settings
 
 USER_KEYS = "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
@@ -38,21 +40,25 @@ class FirebaseTokens:
         self._users = Users(settings, seconds=seconds) if settings.check_revoked else None
         host = settings.google_keys_emulator_host
         self._user_keys = KeySet(at(USER_KEYS, host), certificates, clock=clock, seconds=seconds)
-        self._app_keys = KeySet(at(APP_KEYS, host), jwks, clock=clock, seconds=seconds)
         self._service_keys = KeySet(at(SERVICE_KEYS, host), jwks, clock=clock, seconds=seconds)
+        app_keys = KeySet(at(APP_KEYS, host), jwks, clock=clock, seconds=seconds)
+        self._seen_users = SeenTokens(self._user_keys.get, partial(jwts.check_user, project=self._project))
+        self._seen_apps = SeenTokens(app_keys.get, partial(jwts.check_app, project=self._project), typed=True)
 
     def verify(self, token: str) -> Mapping[str, object]:
-        claims = jwts.unsigned(token) if self._emulated else jwts.proved(token, self._user_keys.get)
-        jwts.check_user(claims, self._project)
+        if self._emulated:
+            claims = jwts.check_user(jwts.unsigned(token), self._project)
+        else:
+            claims = self._seen_users.prove(token)
         if self._users:
-            self._users.check(claims)
+            self._users.check(claims)  # of a token seen too: it may have been revoked since
         return claims
 
     def verify_app(self, token: str) -> str:
-        return jwts.check_app(jwts.proved(token, self._app_keys.get, typed=True), self._project)
+        return self._seen_apps.prove(token)
 
     def verify_service(self, token: str, audience: str) -> str:
-        return jwts.check_service(jwts.proved(token, self._service_keys.get), audience)
+        return jwts.check_service(jwts.proved(token, self._service_keys.get).claims, audience)
 
     def check(self) -> None:
         """The keys of apps and service accounts are not asked for: many a project has no token of either."""

@@ -58,18 +58,20 @@ class KeySet:
         self._clock = clock
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._keys: PublicKeys = {}
-        self._fresh_until = 0.0
+        self._published: tuple[PublicKeys, float] = ({}, 0.0)
+        """The keys, and until when they are fresh: replaced as one, so that it can be read without the lock."""
         self._attempted: float | None = None
         self._failed = False
         self._running: threading.Event | None = None
 
     def get(self, kid: str) -> RSAPublicKey:
         """Return a key; raises `InvalidToken` if Google has no such key, `Unavailable` if that cannot be found out now."""
+        published, fresh_until = self._published
+        key = published.get(kid)
+        if key and self._clock() < fresh_until:
+            return key
         with self._lock:
             key = self._usable().get(kid)
-            if key and self._clock() < self._fresh_until:
-                return key
             running = self._refresh()
         if key:
             return key
@@ -101,7 +103,8 @@ class KeySet:
             running.wait(max(0.0, self._attempted + self._seconds - self._clock()))
 
     def _usable(self) -> PublicKeys:
-        return self._keys if self._clock() < self._fresh_until + OUTLIVE_SECONDS else {}
+        keys, fresh_until = self._published
+        return keys if self._clock() < fresh_until + OUTLIVE_SECONDS else {}
 
     def _pause(self) -> float:
         return UNKNOWN_KEY_SECONDS if self._usable() else NO_KEYS_SECONDS
@@ -131,7 +134,7 @@ class KeySet:
             with self._lock:
                 self._failed, self._running = not found, None
                 if found:
-                    self._keys, self._fresh_until = found, self._clock() + fresh
+                    self._published = found, self._clock() + fresh
             ended.set()
 
 

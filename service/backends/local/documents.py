@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from secrets import token_urlsafe
+
+import msgspec
 
 from service.backends import checks, paths
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
@@ -28,6 +29,14 @@ SCHEMA = (
     ),
 )
 
+INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)"
+REPLACE = (
+    f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in ('data', 'version', *INDEXED))}"
+)
+
+SURELY_FITS = 32_768
+"""Characters of JSON. Firestore counts at most 16 bytes for one of them (32 for `{}`), so this is far from 1 MiB."""
+
 
 class SQLiteDocuments:
     """The document store of a laptop. A commit that names one document twice is a `BadRequest`."""
@@ -40,7 +49,7 @@ class SQLiteDocuments:
         with self._database.read() as connection:
             rows = [read(connection, where) for where in places]
         return [
-            None if row is None else Snapshot(path, json.loads(row[0]), row[1])
+            None if row is None else Snapshot(path, decode(row[0]), row[1])
             for path, row in zip(paths, rows, strict=True)
         ]
 
@@ -50,7 +59,7 @@ class SQLiteDocuments:
             return self._query_of_every_user(scope, query)
         statement, values = queries.select(scope, query)
         with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
-            parsed = (((name,), json.loads(data), version) for name, data, version in rows)
+            parsed = (((name,), decode(data), version) for name, data, version in rows)
             found: Iterator[Row] = (row for row in parsed if queries.matches(row[1], query))
             if query.order_by not in INDEXED:
                 found = queries.in_order(found, query)
@@ -63,7 +72,7 @@ class SQLiteDocuments:
         statement, values = queries.select_of_every_user(scope, query)
         with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
             parsed = (
-                (below_users(collection, name), json.loads(data), version) for collection, name, data, version in rows
+                (below_users(collection, name), decode(data), version) for collection, name, data, version in rows
             )
             # What lies deeper is another collection, even if it has the same name.
             found = (row for row in parsed if len(row[0]) == 3 and queries.matches(row[1], query))
@@ -73,16 +82,17 @@ class SQLiteDocuments:
             ]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
-        checks.check_writes([checks.place(scope, write.path) for write in writes], writes)
-        places = [place(scope, write.path) for write in writes]
+        located = [checks.place(scope, write.path) for write in writes]
+        checks.check_writes(located, writes)
+        places = [("/".join(collection), name) for *collection, name in located]
         if not writes:
             return []
-        with self._database.write() as connection:
-            return [apply(connection, where, write) for where, write in zip(places, writes, strict=True)]
+        return self._database.commit(
+            lambda connection: [apply(connection, where, write) for where, write in zip(places, writes, strict=True)]
+        )
 
     def check(self) -> None:
-        with self._database.write() as connection:
-            connection.execute("SELECT 1 FROM documents LIMIT 1")
+        self._database.commit(lambda connection: connection.execute("SELECT 1 FROM documents LIMIT 1").fetchone())
 
 
 def place(scope: Scope, path: Path) -> tuple[str, str]:
@@ -106,10 +116,9 @@ def apply(connection: sqlite3.Connection, where: tuple[str, str], write: Write) 
     """Make one write of a commit and return the new version; an error undoes the whole commit."""
     match write:
         case Create():
-            return insert(connection, where, write.data)
+            return create(connection, where, write.data)
         case Set():
-            delete(connection, where, None)
-            return insert(connection, where, write.data)
+            return put(connection, where, write.data)
         case Update():
             return update(connection, where, write)
         case Delete():
@@ -117,22 +126,36 @@ def apply(connection: sqlite3.Connection, where: tuple[str, str], write: Write) 
             return ""
 
 
-def insert(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
-    stored = row(data)
-    statement = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    if connection.execute(statement, (*where, *stored)).rowcount == 0:
+def create(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
+    version = new_version()
+    statement = f"{INSERT} ON CONFLICT DO NOTHING"
+    if connection.execute(statement, (*where, encode(data), version, *sort_keys(data))).rowcount == 0:
         raise AlreadyExists("This document exists already.")
-    return stored[1]
+    return version
+
+
+def put(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
+    version = new_version()
+    connection.execute(f"{INSERT} {REPLACE}", (*where, encode(data), version, *sort_keys(data)))
+    return version
 
 
 def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update) -> str:
-    found = read(connection, where)
-    if found is None or write.version not in (None, found[1]):
+    statement = "SELECT rowid, data, version, updated, created, seq FROM documents WHERE collection = ? AND id = ?"
+    found = connection.execute(statement, where).fetchone()
+    if found is None or write.version not in (None, found[2]):
         raise PreconditionFailed("This document is gone or has changed.")
-    data = json.loads(found[0]) | dict(write.data)
-    checks.size(where, data)
-    delete(connection, where, None)
-    return insert(connection, where, data)
+    data = decode(found[1]) | dict(write.data)
+    text = encode(data)
+    if len(text) > SURELY_FITS:
+        checks.size(where, data)
+    version = new_version()
+    # An index is written only for a key that changed.
+    keys = zip(INDEXED, sort_keys(data), found[3:], strict=True)
+    changed = {"data": text, "version": version, **{field: key for field, key, old in keys if key != old}}
+    names = ", ".join(f"{name} = ?" for name in changed)
+    connection.execute(f"UPDATE documents SET {names} WHERE rowid = ?", (*changed.values(), found[0]))  # noqa: S608
+    return version
 
 
 def delete(connection: sqlite3.Connection, where: tuple[str, str], version: str | None) -> None:
@@ -141,8 +164,20 @@ def delete(connection: sqlite3.Connection, where: tuple[str, str], version: str 
         raise PreconditionFailed("This document is gone or has changed.")
 
 
-def row(data: Mapping[str, JSON]) -> tuple[str, str, bytes | None, bytes | None, bytes | None]:
-    """Return a document's data, version and sort keys. Versions are random, so none comes back with a document made anew."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    updated, created, seq = (sort_key(data[field]) if field in data else None for field in INDEXED)
-    return text, token_urlsafe(12), updated, created, seq
+def encode(data: Mapping[str, JSON]) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+def decode(text: str) -> dict[str, JSON]:
+    data: dict[str, JSON] = msgspec.json.decode(text)
+    return data
+
+
+def new_version() -> str:
+    """Return a version; they are random, so none comes back with a document made anew."""
+    return token_urlsafe(12)
+
+
+def sort_keys(data: Mapping[str, JSON]) -> list[bytes | None]:
+    """Return what the indexes order a document by."""
+    return [sort_key(data[field]) if field in data else None for field in INDEXED]

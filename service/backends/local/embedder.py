@@ -1,4 +1,4 @@
-"""The offline embedder: all-MiniLM-L6-v2 out of a Python package, computed with numpy. No account, no network, no torch."""
+"""The offline embedder: all-MiniLM-L6-v2 out of a Python package, computed by ONNX Runtime. No account, no network, no torch."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def find_model(package: str) -> Path:
 def load(folder: Path) -> Loaded:
     try:
         from tokenizers import Tokenizer
-    except ImportError as exc:
-        raise ConfigError("The Python package tokenizers is missing. Run `make install`.") from exc
-    from service.backends.local import minilm
 
+        from service.backends.local import minilm
+    except ImportError as exc:
+        raise ConfigError(f"The Python package {exc.name} is missing. Run `make install`.") from exc
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(WINDOW)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from service.backends.interfaces import Entry, Hit
 from service.backends.local.matrices import Matrix
+from service.backends.local.postings import Find, Postings, Words, rank
 from service.backends.words import spaced
 from service.models import Passage, Scope
 
@@ -26,12 +27,7 @@ SCHEMA = (
     """CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
         shelf, title, headings, text, tokenize = 'porter unicode61 remove_diacritics 2')""",
 )
-RANK = "bm25(0.0, 1.0, 2.0, 1.0)"
-"""What a word counts in each column: nothing in `shelf`, twice in `headings`."""
-
 SHORTEST_PREFIX = 3
-COMMON = 1000
-"""A term in at least so many passages cannot make one a candidate where a rarer term can; it still counts in its rank."""
 
 SHARED, USER = "shared", "user:"
 
@@ -81,11 +77,14 @@ def insert(db: sqlite3.Connection, shelf: Shelf, entries: Iterable[Entry]) -> No
     last = shelf.last
     for entry in entries:
         passage = entry.passage
-        place = (passage.title, json.dumps(passage.headings), passage.page, passage.line, passage.text)
+        place = (shelf.id, passage.document, passage.chunk)
+        content = (passage.title, json.dumps(passage.headings), passage.page, passage.line, passage.text)
+        vector = entry.vector.astype("<f4").tobytes()
+        # Above every id that the shelf ever had: SQLite would give those of removed passages again.
         (last,) = db.execute(
-            "INSERT INTO passages (shelf, document, chunk, title, headings, page, line, text, space, vector)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (shelf.id, passage.document, passage.chunk, *place, entry.space, entry.vector.astype("<f4").tobytes()),
+            "INSERT INTO passages (id, shelf, document, chunk, title, headings, page, line, text, space, vector)"
+            " SELECT 1 + max(ifnull(max(id), 0), ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM passages RETURNING id",
+            (last, *place, *content, entry.space, vector),
         ).fetchone()
         db.execute(
             "INSERT INTO words (rowid, shelf, title, headings, text) VALUES (?, ?, ?, ?, ?)",
@@ -129,46 +128,43 @@ def read_page(
     return [(read_hit(db, rowid, 0.0).passage, space, vector) for rowid, space, vector in rows.fetchall()]
 
 
-def find_words(db: sqlite3.Connection, shelves: Sequence[Shelf], terms: Sequence[str], limit: int) -> list[int]:
+def find_words(
+    db: sqlite3.Connection, shelves: Sequence[Shelf], postings: Postings, terms: Sequence[str], limit: int
+) -> list[int]:
     """Return the ids of passages with any of the terms, best first.
 
     Terms hold letters, digits and spaces only. One that stands alone and is nowhere may be the beginning of a word that is.
     """
-    if not shelves:
-        return []
-    here = f"shelf : ({' OR '.join(map(word, shelves))})"
-    rare, common = parted(db, here, [f'"{term}"' for term in terms])
-    if not (rare or common) and len(terms) == 1 and len(terms[0]) >= SHORTEST_PREFIX:
-        rare, common = parted(db, here, [f'"{terms[0]}"*'])
-    if not (rare or common):
-        return []
-    wanted = within(rare or common)
-    if rare and common:
-        # What follows AND holds for every passage of the shelves: it only lets the common terms count.
-        wanted = f"{wanted} AND ({here} OR {within(common)})"
-    rows = db.execute(
-        "SELECT rowid FROM words WHERE words MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?",
-        (f"{here} AND {wanted}", RANK, limit),
-    )
-    return [rowid for (rowid,) in rows]
-
-
-def parted(db: sqlite3.Connection, here: str, phrases: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the phrases that are there into rare and common ones."""
-    counts = {phrase: count(db, f"{here} AND {within([phrase])}") for phrase in phrases}
-    rare = [phrase for phrase, found in counts.items() if 0 < found < COMMON]
-    return rare, [phrase for phrase, found in counts.items() if found >= COMMON]
-
-
-def count(db: sqlite3.Connection, expression: str) -> int:
-    """Count the passages that an FTS5 expression matches, up to `COMMON`."""
-    statement = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-    found: int = db.execute(statement, (expression, COMMON)).fetchone()[0]
+    words = [(read_words(db, shelf, postings), finder(db, shelf)) for shelf in shelves]
+    found = rank(words, [f'"{term}"' for term in terms], limit)
+    if not found and len(terms) == 1 and len(terms[0]) >= SHORTEST_PREFIX:
+        return rank(words, [f'"{terms[0]}"*'], limit)
     return found
 
 
-def within(phrases: Iterable[str]) -> str:
-    return f"{{title headings text}} : ({' OR '.join(phrases)})"
+def read_words(db: sqlite3.Connection, shelf: Shelf, postings: Postings) -> Words:
+    def load(after: int) -> list[int]:
+        rows = db.execute("SELECT id FROM passages WHERE shelf = ? AND id > ? ORDER BY id", (shelf.id, after))
+        return [rowid for (rowid,) in rows]
+
+    return postings.get(shelf.id, shelf.removed, shelf.last, load)
+
+
+def finder(db: sqlite3.Connection, shelf: Shelf) -> Find:
+    """Return what finds a phrase on a shelf."""
+
+    def find(phrase: str, headed: bool, after: int) -> list[int]:
+        columns = "headings" if headed else "title headings text"
+        # One row of JSON, because rows of their own take twice as long.
+        (ids,) = db.execute(
+            "SELECT json_group_array(rowid) FROM"
+            " (SELECT rowid FROM words WHERE words MATCH ? AND rowid > ? ORDER BY rowid)",
+            (f"shelf : {word(shelf)} AND {{{columns}}} : {phrase}", after),
+        ).fetchone()
+        found: list[int] = json.loads(ids)
+        return found
+
+    return find
 
 
 def word(shelf: Shelf) -> str:

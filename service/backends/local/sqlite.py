@@ -4,6 +4,8 @@ WAL, so that readers and the writer never wait for each other, with `synchronous
 when it returns. So an acknowledged write survives `kill -9` and, as far as the drive keeps its word, a power cut;
 `NORMAL` would save one fsync per commit and lose the last commits in a power cut.
 
+That fsync is most of what a commit takes, so those who commit while another thread does share the next one.
+
 A transaction borrows a connection from a small pool, so threads that come and go leave no file open.
 """
 
@@ -14,12 +16,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from service.backends.local.folder import available, private_folder
 from service.errors import Unavailable
+
+T = TypeVar("T")
 
 QUEUE_SECONDS = 2.0
 BUSY_SECONDS = 2.5
@@ -38,6 +43,34 @@ REASONS = {
 }
 
 
+class Commit(Generic[T]):
+    """Work that waits to be written; `woken` is released when that is done, or when its thread is to write all that waits."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.woken = threading.Lock()
+        self.woken.acquire()
+        self.error: BaseException | None = None
+        self._work = work
+        self._result: T | None = None
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Do the work within a transaction that others share: what it raises undoes it alone."""
+        connection.execute("SAVEPOINT one")
+        try:
+            self._result = self._work(connection)
+        except sqlite3.Error:
+            raise
+        except BaseException as error:  # noqa: BLE001  # it is raised in the thread whose work this is
+            self.error = error
+            connection.execute("ROLLBACK TO one")
+        connection.execute("RELEASE one")
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast("T", self._result)
+
+
 class Database:
     """One file and its schema, whose statements must hold `IF NOT EXISTS`; every `sqlite3.Error` becomes `Unavailable`."""
 
@@ -47,6 +80,9 @@ class Database:
         self._what = what
         self._idle: deque[sqlite3.Connection] = deque()
         self._writing = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting: list[Commit[Any]] = []
+        self._leader: Commit[Any] | None = None
         self.close = weakref.finalize(self, close_all, self._idle)
 
     @contextmanager
@@ -66,6 +102,46 @@ class Database:
                 yield connection
         finally:
             self._writing.release()
+
+    def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, for work that does not wait for anything: it may run in any thread that commits at the same time."""
+        commit = Commit(work)
+        with self._lock:
+            self._waiting.append(commit)
+            self._leader = self._leader or commit
+        if self._leader is not commit and not commit.woken.acquire(timeout=QUEUE_SECONDS):
+            self._withdraw(commit)
+            commit.woken.acquire()
+        if self._leader is commit:
+            self._write_waiting(commit)
+        return commit.result()
+
+    def _withdraw(self, commit: Commit[Any]) -> None:
+        """Raise `Unavailable` for a commit that waited too long, unless its turn has come just now."""
+        with self._lock:
+            if commit in self._waiting and self._leader is not commit:
+                self._waiting.remove(commit)
+                raise Unavailable(f"{self._what} cannot be used: it is busy.")
+
+    def _write_waiting(self, leader: Commit[Any]) -> None:
+        """Write all that waits in one transaction, then have the thread that came next do the same."""
+        group = [leader]
+        try:
+            with self._transaction("BEGIN IMMEDIATE") as connection:
+                with self._lock:
+                    group, self._waiting = self._waiting, []
+                for commit in group:
+                    commit.write(connection)
+        except BaseException as error:  # noqa: BLE001  # it is raised in each thread that this concerns
+            for commit in group:
+                commit.error = error
+        with self._lock:
+            if leader in self._waiting:
+                self._waiting.remove(leader)
+            self._leader = self._waiting[0] if self._waiting else None
+            woken = [*group, *self._waiting[:1]]
+        for commit in woken:
+            commit.woken.release()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:

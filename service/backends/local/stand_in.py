@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import groupby
 
 from service.backends.interfaces import Delta, Finish, ModelEvent, ModelRequest, Secrets, Usage
@@ -40,35 +39,24 @@ class StandInModel:
         self.name = "stand-in"
         self._pace = settings.stand_in_words_per_second
 
-    def stream(self, request: ModelRequest) -> StandInStream:
-        return StandInStream(request, self._pace)
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent], None]:
+        """Answer word by word, or at once where no pace is set; the usage is estimated."""
+        text = await asyncio.to_thread(answer, request.question, request.passages)
+        words = [Delta(word) for word in re.findall(r"\S+\s*", text)]
+        read = sum(len(message.content) for message in request.messages)
+        end = (Finish("stop"), Usage(-(-read // CHARACTERS_PER_TOKEN), -(-len(text) // CHARACTERS_PER_TOKEN)))
+        if not self._pace:
+            yield [*words, *end]
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for n, word in enumerate(words):
+            await asyncio.sleep(began + n / self._pace - loop.time())
+            yield [word]
+        yield end
 
     def check(self) -> None:
         """Do nothing: it needs nothing."""
-
-
-class StandInStream:
-    """One answer, word by word; its usage is estimated."""
-
-    def __init__(self, request: ModelRequest, pace: int) -> None:
-        self._request = request
-        self._pace = pace
-        self._closed = threading.Event()
-
-    def __iter__(self) -> Iterator[ModelEvent]:
-        text = answer(self._request.question, self._request.passages)
-        began = time.monotonic()
-        for n, word in enumerate(re.findall(r"\S+\s*", text)):
-            due = began + n / self._pace if self._pace else 0.0
-            if self._closed.wait(max(0.0, due - time.monotonic())):
-                return
-            yield Delta(word)
-        yield Finish("stop")
-        read = sum(len(message.content) for message in self._request.messages)
-        yield Usage(-(-read // CHARACTERS_PER_TOKEN), -(-len(text) // CHARACTERS_PER_TOKEN))
-
-    def close(self) -> None:
-        self._closed.set()
 
 
 def answer(question: str, passages: Sequence[Passage]) -> str:

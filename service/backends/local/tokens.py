@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from service.backends import jwts
 from service.backends.interfaces import Secrets
 from service.backends.local.folder import key
+from service.backends.seen import SeenTokens
 from service.config import Settings
 from service.errors import BadRequest, Unavailable
 
@@ -26,17 +27,17 @@ class LocalTokens:
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._data_dir = settings.data_dir
         self._project = settings.google_cloud_project
+        self._users = SeenTokens(self._public, partial(jwts.check_user, project=self._project))
+        self._apps = SeenTokens(self._public, partial(jwts.check_app, project=self._project), typed=True)
 
     def verify(self, token: str) -> Mapping[str, object]:
-        claims = jwts.proved(token, self._public)
-        jwts.check_user(claims, self._project)
-        return claims
+        return self._users.prove(token)
 
     def verify_app(self, token: str) -> str:
-        return jwts.check_app(jwts.proved(token, self._public, typed=True), self._project)
+        return self._apps.prove(token)
 
     def verify_service(self, token: str, audience: str) -> str:
-        return jwts.check_service(jwts.proved(token, self._public), audience)
+        return jwts.check_service(jwts.proved(token, self._public).claims, audience)
 
     def mint(
         self,

@@ -1,4 +1,4 @@
-"""The local index: passages in SQLite, found by exact cosine in numpy and by FTS5's BM25, the two fused by rank."""
+"""The local index: passages in SQLite, found by exact cosine in numpy and by the words that FTS5 holds, the two fused by rank."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from service.backends.interfaces import Entry, Hit, Search, Secrets
 from service.backends.local import passages
 from service.backends.local.matrices import Matrices, Matrix
 from service.backends.local.passages import Shelf
+from service.backends.local.postings import Postings
 from service.backends.local.sqlite import Database
 from service.backends.words import terms
 from service.config import Settings
@@ -18,14 +19,12 @@ from service.models import Scope
 
 
 class LocalVectors:
-    """Keeps the index in `data_dir/vectors.sqlite3`, which any number of threads and processes may use at once.
-
-    How rare a word is, is counted over the whole file; what is found comes from the scope alone.
-    """
+    """Keeps the index in `data_dir/vectors.sqlite3`, which any number of threads and processes may use at once."""
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._database = Database(settings.data_dir / "vectors.sqlite3", passages.SCHEMA, "The search index")
         self._matrices = Matrices()
+        self._postings = Postings()
 
     def upsert(self, scope: Scope, entries: Sequence[Entry]) -> None:
         latest = {(entry.passage.document, entry.passage.chunk): entry for entry in entries}
@@ -41,7 +40,7 @@ class LocalVectors:
             shelves = passages.readable_shelves(db, scope)
             # Twice as many, because a passage that its owner and the app both have is there twice.
             by_vector = self._nearest(db, shelves, search, 2 * depth)
-            by_words = passages.find_words(db, shelves, terms(search.text), 2 * depth)
+            by_words = passages.find_words(db, shelves, self._postings, terms(search.text), 2 * depth)
             keys = passages.read_keys(db, shelves, {*by_vector, *by_words})
             best = ranked(keys, by_vector, by_words, weight_of_words(search.text), depth)[:limit]
             return [passages.read_hit(db, rowid, score) for rowid, score in best]

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint: OpenAI, Ollama, vLLM, Vertex AI's compatible one. The SDK is imported with the first call."""
+"""Any OpenAI-compatible endpoint: OpenAI, Ollama, vLLM, Vertex AI's compatible one. The SDK and the HTTP client are imported with the first call."""
 
 from __future__ import annotations
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from service.backends.interfaces import Finish, ModelEvent, ModelRequest, Secrets
-from service.backends.openai.calls import Call
+from service.backends.openai.endpoint import Endpoint, Key, StoredKey
 from service.backends.openai.events import Decoder
-from service.backends.openai.provider import Provider
+from service.backends.openai.refusals import Retries
 from service.config import Settings
-from service.errors import DeadlineExceeded, UpstreamInterrupted
+from service.errors import BrainstemError, DeadlineExceeded, UpstreamInterrupted
 
 if TYPE_CHECKING:
-    import httpx2
-    import openai
+    from service.backends.openai.client import Call, Client
 
 # OpenAI's newer models know only the first, most other servers only the second.
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -27,37 +29,50 @@ END_SECONDS = 0.2
 class OpenAIModel:
     """Streams chat completions. What a server once refused to know (`stream_options`, say) it is not asked for again."""
 
-    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets, *, key: Key | None = None) -> None:
         self.name = settings.chat_model
         self._settings = settings
-        self._provider = Provider(settings, secrets)
+        self._endpoint = Endpoint(settings, key or StoredKey(settings, secrets))
         self._refused: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        self._client: Client | None = None
 
-    def stream(self, request: ModelRequest) -> ChatStream:
-        """Return the answer to come; the call is made when it is iterated, so that it can be closed from the start."""
-        return ChatStream(self, request, self._settings)
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent], None]:
+        """Until its first text an answer has `first_byte_seconds` from one event to the next, then `idle_seconds`."""
+        client = self._client
+        if client is None:
+            client = await asyncio.to_thread(self._build)
+        from service.backends.openai.client import FAILURES, Call
+
+        call, decoder = Call(client, self._settings.first_byte_seconds), Decoder()
+        try:
+            await self._open(call, request)
+            while data := await call.read():
+                chunks = decoder.chunks
+                if events := decoder.feed(data):
+                    yield events
+                    if decoder.error:
+                        raise decoder.error
+                # The time that whoever reads us takes is not the provider's, so it counts from here.
+                if decoder.chunks > chunks or decoder.done:
+                    call.allow(self._patience(decoder))
+            if events := decoder.end():
+                yield events
+                if decoder.error:
+                    raise decoder.error
+        except FAILURES as exc:
+            events, error = self._broken(exc, decoder)
+            if events:
+                yield events
+            if error:
+                raise error from None
+        finally:
+            call.close()
 
     def check(self) -> None:
-        self._provider.check()
-
-    def open(self, call: Call, request: ModelRequest, stack: ExitStack) -> httpx2.Response:
-        """Make the call and return its response, unread; raises the SDK's errors."""
-        from service.backends.openai.failures import FAILURES, Retries, refused_option
-
-        def enter(sdk: openai.OpenAI) -> httpx2.Response:
-            create = sdk.chat.completions.with_streaming_response.create
-            response: httpx2.Response = stack.enter_context(create(**self.arguments(request))).http_response
-            return response
-
-        retries = Retries(times=2, seconds=self._settings.first_byte_seconds, longest=3.0)
-        while True:
-            try:
-                return self._provider.send(call, enter, retries)
-            except FAILURES as exc:
-                option = refused_option(exc, self.dispensable)
-                if option is None:
-                    raise
-                self._refused |= {option}
+        """As the endpoint is checked; and what the first answer would have to import is there from then on."""
+        self._endpoint.check()
+        self._build()
 
     @property
     def dispensable(self) -> set[str]:
@@ -65,12 +80,10 @@ class OpenAIModel:
         return {"stream_options"} - self._refused | (set() if self._refused & set(LIMITS) else set(LIMITS))
 
     def arguments(self, request: ModelRequest) -> dict[str, Any]:
-        limits = LIMITS if self._provider.is_openai else LIMITS[::-1]
+        limits = LIMITS if self._endpoint.is_openai else LIMITS[::-1]
         arguments: dict[str, Any] = {
             "model": request.model or self.name,
-            "messages": [],
-            # What is given here is sent as it is; as an argument, each message would first be walked through for 0.2 ms.
-            "extra_body": {"messages": [{"role": told.role, "content": told.content} for told in request.messages]},
+            "messages": request.messages,
             next(limit for limit in limits if limit not in self._refused): request.max_output_tokens,
             "stream": True,
         }
@@ -80,46 +93,37 @@ class OpenAIModel:
             arguments["temperature"] = request.temperature
         return arguments
 
+    def told(self, error: BrainstemError) -> BrainstemError:
+        """Return an error in the words of this endpoint's settings."""
+        return error
 
-class ChatStream:
-    """One answer. Until its first text it has `first_byte_seconds` from one event to the next, then `idle_seconds`."""
+    async def _open(self, call: Call, request: ModelRequest) -> None:
+        """Make the call, without the options that are refused."""
+        from service.backends.openai.client import Refused
 
-    def __init__(self, model: OpenAIModel, request: ModelRequest, settings: Settings) -> None:
-        self._model = model
-        self._request = request
-        self._settings = settings
-        self._call = Call(settings.first_byte_seconds)
-        self._begun = False
+        retries = Retries(times=2, seconds=self._settings.first_byte_seconds, longest=3.0)
+        key = self._endpoint.key.at_hand()
+        if key is None:
+            key = await asyncio.to_thread(self._endpoint.key.get)
+        while True:
+            try:
+                await call.open(msgspec.json.encode(self.arguments(request)), key, retries)
+                return
+            except Refused as exc:
+                option = exc.refusal.option(self.dispensable)
+                if option is None:
+                    raise
+                self._refused |= {option}
 
-    def __iter__(self) -> Iterator[ModelEvent]:
-        """Make the call and yield what comes; there is nothing to iterate a second time."""
-        if self._begun:
-            return iter(())
-        self._begun = True
-        return self._run()
+    def _build(self) -> Client:
+        from service.backends.openai.client import Client
 
-    def close(self) -> None:
-        self._call.close()
-
-    def _run(self) -> Iterator[ModelEvent]:
-        from service.backends.openai.failures import FAILURES
-
-        decoder = Decoder()
-        try:
-            yield from self._read(decoder)
-        except FAILURES as exc:
-            yield from self._break(exc, decoder)
-
-    def _read(self, decoder: Decoder) -> Iterator[ModelEvent]:
-        self._call.allow(self._settings.first_byte_seconds)
-        with ExitStack() as stack:
-            for data in self._model.open(self._call, self._request, stack).iter_raw():
-                chunks = decoder.chunks
-                yield from decoder.feed(data)
-                # The time that whoever reads us takes is not the provider's, so it counts from here.
-                if decoder.chunks > chunks or decoder.done:
-                    self._call.allow(self._patience(decoder))
-        yield from decoder.end()
+        with self._lock:
+            if self._client is None:
+                self._client = Client(
+                    f"{self._endpoint.url.rstrip('/')}/chat/completions", self._endpoint.connect_seconds
+                )
+            return self._client
 
     def _patience(self, decoder: Decoder) -> float:
         if decoder.done:
@@ -128,19 +132,17 @@ class ChatStream:
             return USAGE_SECONDS
         return self._settings.idle_seconds if decoder.begun else self._settings.first_byte_seconds
 
-    def _break(self, exc: Exception, decoder: Decoder) -> Iterator[ModelEvent]:
-        """What a failure leaves to tell: nothing once the call is closed, no error once the model has ended."""
-        from service.backends.openai.failures import filtered, mapped
+    def _broken(self, exc: Exception, decoder: Decoder) -> tuple[list[ModelEvent], BrainstemError | None]:
+        """What a failure leaves to tell, and the error that it is: none once the model has ended."""
+        from service.backends.openai.client import Refused, mapped
 
-        if self._call.ended.is_set():
-            return
-        if filtered(exc):
-            yield Finish("content_filter")
+        filtered = isinstance(exc, Refused) and exc.refusal.filtered
+        events: list[ModelEvent] = [Finish("content_filter")] if filtered else []
         if decoder.usage:
-            yield decoder.usage
-        if decoder.finished or filtered(exc):
-            return
-        error = mapped(exc, eof=self._call.eof)
+            events.append(decoder.usage)
+        if decoder.finished or filtered:
+            return events, None
+        error = mapped(exc)
         if decoder.begun and isinstance(error, DeadlineExceeded):
-            raise UpstreamInterrupted("The model's provider fell silent in the midst of the answer.") from None
-        raise error from None
+            error = UpstreamInterrupted("The model's provider fell silent in the midst of the answer.")
+        return events, self.told(error)

@@ -12,7 +12,9 @@ import msgspec
 from service.backends.batching import batches
 from service.backends.interfaces import Embeddings, Secrets
 from service.backends.openai.calls import Call
-from service.backends.openai.provider import Provider
+from service.backends.openai.endpoint import Endpoint, StoredKey
+from service.backends.openai.refusals import Retries
+from service.backends.openai.sdk import SDK
 from service.config import Settings
 from service.errors import ContextTooLong, UpstreamProtocol
 
@@ -55,7 +57,8 @@ class OpenAIEmbedder:
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._settings = settings
         self._model = settings.embedding_model
-        self._provider = Provider(settings, secrets)
+        self._endpoint = Endpoint(settings, StoredKey(settings, secrets))
+        self._sdk = SDK(self._endpoint)
         self._encoded = True
 
     @cached_property
@@ -82,7 +85,7 @@ class OpenAIEmbedder:
         return Embeddings(np.concatenate(vectors), tokens, estimated)
 
     def check(self) -> None:
-        self._provider.check()
+        self._endpoint.check()
 
     def _ask_cut(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
         """Ask for vectors, with texts cut further as long as they are too long for the model."""
@@ -97,7 +100,7 @@ class OpenAIEmbedder:
 
     def _ask(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
         """Return the vectors of a batch, and its tokens if the provider counts them."""
-        from service.backends.openai.failures import FAILURES, Retries, mapped, refused_option
+        from service.backends.openai.failures import FAILURES, mapped, refusal
 
         # A model on a small machine takes its time for a large batch.
         seconds = self._settings.first_byte_seconds * (1 + len(texts) // TEXTS_AT_A_TIME)
@@ -108,9 +111,10 @@ class OpenAIEmbedder:
             return sdk.embeddings.with_raw_response.create(**self._arguments(texts)).content
 
         try:
-            body = self._provider.send(call, create, Retries(times=5, seconds=30.0, longest=20.0))
+            body = self._sdk.send(call, create, Retries(times=5, seconds=30.0, longest=20.0))
         except FAILURES as exc:
-            if self._encoded and refused_option(exc, {"encoding_format"}):
+            refused = refusal(exc)
+            if self._encoded and refused and refused.option({"encoding_format"}):
                 self._encoded = False
                 return self._ask(texts)
             raise mapped(exc, eof=call.eof) from None

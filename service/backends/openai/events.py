@@ -7,7 +7,6 @@ wider: what breaks it is `UpstreamProtocol`, and memory is bounded whatever come
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -69,91 +68,103 @@ class Chunk(msgspec.Struct):
     code: str | int | None = None
 
 
+BLANK = (b"", b"\r")
+
 decode = msgspec.json.Decoder(Chunk).decode
-
-
-class Lines:
-    """Splits a body into its lines, none of which may be endless."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE_BYTES or any(len(line) > MAX_LINE_BYTES for line in lines):
-            raise UpstreamProtocol("The model's provider sent a line that is too long.")
-        return lines
 
 
 class Decoder:
     """Turns the body of a streamed completion into events; `begun` once there was text, `finished` once the model ended.
 
-    Usage is given once, at the end, for some servers count anew in every chunk.
+    Usage is given once, at the end, for some servers count anew in every chunk. Where a piece of the body holds events and what
+    breaks them off, the events are returned and `error` tells of the break; where it holds the break alone, that is raised.
     """
 
     def __init__(self) -> None:
-        self._lines = Lines()
+        self._rest = b""
         self._data: list[bytes] = []
-        self.usage: Usage | None = None
         self._characters = 0
+        self.usage: Usage | None = None
+        self.error: BrainstemError | None = None
         self.chunks = 0
         self.begun = False
         self.finished = False
         self.done = False
 
-    def feed(self, data: bytes) -> Iterator[ModelEvent]:
-        for line in self._lines.feed(data):
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].removeprefix(b" "))
-            elif not line and self._data:
-                yield from self._event()
+    def feed(self, data: bytes) -> list[ModelEvent]:
+        """Return the events that a piece of the body completes."""
+        whole = self._rest + data if self._rest else data
+        *lines, self._rest = whole.split(b"\n")
+        events: list[ModelEvent] = []
+        try:
+            # Only what is long as a whole can hold a line that is too long.
+            if len(whole) > MAX_LINE_BYTES and max(map(len, [*lines, self._rest])) > MAX_LINE_BYTES:
+                raise UpstreamProtocol("The model's provider sent a line that is too long.")
+            for line in lines:
+                if line.startswith(b"data:"):
+                    self._data.append(line[5:])
+                elif self._data and line in BLANK:
+                    self._event(events)
+        except BrainstemError as exc:
+            self._break(exc, events)
+        return events
 
-    def end(self) -> Iterator[ModelEvent]:
-        """What is left when the body has ended; a body without a single chunk was no stream of a completion."""
-        if self._data:
-            yield from self._event()
-        if not self.chunks:
-            raise UpstreamProtocol("The model's provider answered with something else than a stream of events.")
-        if self.usage:
-            yield self.usage
+    def end(self) -> list[ModelEvent]:
+        """Return what is left when the body has ended; one without a single chunk was no stream of a completion."""
+        events: list[ModelEvent] = []
+        try:
+            if self._data:
+                self._event(events)
+            if not self.chunks:
+                raise UpstreamProtocol("The model's provider answered with something else than a stream of events.")
+            if self.usage:
+                events.append(self.usage)
+        except BrainstemError as exc:
+            self._break(exc, events)
+        return events
 
-    def _event(self) -> Iterator[ModelEvent]:
-        data, self._data = b"\n".join(self._data), []
+    def _break(self, error: BrainstemError, events: list[ModelEvent]) -> None:
+        if not events:
+            raise error
+        self.error = error
+
+    def _event(self, events: list[ModelEvent]) -> None:
+        # What surrounds it, a space or the `\r` of a line's end, is white space to JSON as well.
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data.clear()
         if self.done:
-            return
-        if data.strip() == b"[DONE]":
-            self.done = True
             return
         try:
             chunk = decode(data)
         except (ValueError, RecursionError):
+            if data.strip() == b"[DONE]":
+                self.done = True
+                return
             # The text of the error would quote the provider's.
             raise UpstreamProtocol("The model's provider sent an event that cannot be read.") from None
         self.chunks += 1
-        yield from self._chunk(chunk)
+        self._chunk(chunk, events)
 
-    def _chunk(self, chunk: Chunk) -> Iterator[ModelEvent]:
+    def _chunk(self, chunk: Chunk, events: list[ModelEvent]) -> None:
         if chunk.error is not None or chunk.object == "error":
             raise failure(chunk)
         if chunk.usage:
             self.usage = counted(chunk.usage)
         for choice in chunk.choices or ():
             if not choice.index and not self.finished:
-                yield from self._choice(choice)
+                self._choice(choice, events)
 
-    def _choice(self, choice: Choice) -> Iterator[ModelEvent]:
+    def _choice(self, choice: Choice, events: list[ModelEvent]) -> None:
         text = choice.delta.text if choice.delta else ""
         if text:
             self._characters += len(text)
             if self._characters > MAX_ANSWER_CHARACTERS:
                 raise UpstreamProtocol("The model's provider sent an answer that is too long.")
             self.begun = True
-            yield Delta(text)
+            events.append(Delta(text))
         if choice.finish_reason:
-            finish = Finish(reason(choice.finish_reason))
+            events.append(Finish(reason(choice.finish_reason)))
             self.finished = True
-            yield finish
 
 
 def reason(text: str) -> str:

@@ -6,17 +6,14 @@ Source: "Call Vertex AI models by using the OpenAI library" in the Vertex AI doc
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.backends import vertex_ai
-from service.backends.interfaces import ModelEvent, ModelRequest, Secrets
-from service.backends.openai.chat import ChatStream, OpenAIModel
-from service.backends.openai.events import Decoder
-from service.backends.openai.provider import Provider
+from service.backends.interfaces import ModelRequest, Secrets
+from service.backends.openai.chat import OpenAIModel
 from service.config import Settings
-from service.errors import Unavailable, UpstreamConfig
+from service.errors import BrainstemError, Unavailable, UpstreamConfig
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -40,11 +37,7 @@ class VertexModel(OpenAIModel):
         settings.require("The Vertex AI model", "google_cloud_project", "google_cloud_region", "vertex_model")
         url = url or f"{vertex_ai.server(settings)}/v1/{vertex_ai.location(settings)}/endpoints/openapi"
         chosen = replace(settings, openai_base_url=url, chat_model=settings.vertex_model)
-        super().__init__(chosen, secrets)
-        self._provider = Provider(chosen, secrets, key=AccessToken(settings, credentials).get)
-
-    def stream(self, request: ModelRequest) -> ChatStream:
-        return VertexStream(self, request, self._settings)
+        super().__init__(chosen, secrets, key=AccessToken(settings, credentials))
 
     def arguments(self, request: ModelRequest) -> dict[str, Any]:
         """As for any endpoint; this one's models are named with their publisher."""
@@ -52,18 +45,14 @@ class VertexModel(OpenAIModel):
         model: str = arguments["model"]
         return arguments | {"model": model if "/" in model else f"google/{model}"}
 
-
-class VertexStream(ChatStream):
-    """An answer whose failures name the settings of Vertex AI."""
-
-    def _break(self, exc: Exception, decoder: Decoder) -> Iterator[ModelEvent]:
-        try:
-            yield from super()._break(exc, decoder)
-        except UpstreamConfig as error:
-            detail = error.detail
-            for said, meant in REMEDIES.items():
-                detail = detail.replace(said, meant)
-            raise UpstreamConfig(detail) from None
+    def told(self, error: BrainstemError) -> BrainstemError:
+        """As it is, but for the settings that it tells to check."""
+        if not isinstance(error, UpstreamConfig):
+            return error
+        detail = error.detail
+        for said, meant in REMEDIES.items():
+            detail = detail.replace(said, meant)
+        return UpstreamConfig(detail)
 
 
 class AccessToken:
@@ -73,6 +62,13 @@ class AccessToken:
         self._settings = settings
         self._lock = threading.Lock()
         self._credentials = credentials
+
+    def at_hand(self) -> str | None:
+        """Return a token that holds, if there is one."""
+        if self._settings.vertex_emulator_host:
+            return "emulator"
+        credentials = self._credentials
+        return str(credentials.token) if credentials and credentials.valid else None
 
     def get(self) -> str:
         """Return a token that holds; raises `UpstreamConfig` if there are no credentials, `Unavailable` if none is had now."""

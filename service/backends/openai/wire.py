@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import httpcore2
@@ -64,7 +62,7 @@ class Transport(httpx2.BaseTransport):
 
 
 class Body(httpx2.SyncByteStream):
-    """A response's body, up to a limit; once it is closed, its line no longer belongs to the call."""
+    """A response's body, up to a limit; once it is closed, its line serves another call."""
 
     def __init__(self, response: httpcore2.Response, call: Call | None) -> None:
         self._response = response
@@ -83,43 +81,29 @@ class Body(httpx2.SyncByteStream):
 
     def close(self) -> None:
         if self._call and self._call.line:
-            self._call.line.release(self._call)
+            self._call.line.reused = True
         self._response.close()
 
 
 class Line(httpcore2.NetworkStream):
-    """A connection. It serves the call that wrote to it last, and only that call can shut it."""
+    """A connection. It serves the call that wrote to it last."""
 
     def __init__(self, inner: httpcore2.NetworkStream) -> None:
         self._inner = inner
-        self._lock = threading.Lock()
         self._call: Call | None = None
         self.reused = False
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._serve(current())
+        self._call = current()
+        if self._call:
+            self._call.line, self._call.eof = self, False
         self._inner.write(buffer, self._allowed(timeout))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        call = self._call
         data = self._inner.read(max_bytes, self._allowed(timeout))
-        if call and not data:
-            call.eof = True
+        if self._call and not data:
+            self._call.eof = True
         return data
-
-    def shut(self, call: Call) -> None:
-        with self._lock:
-            if self._call is call:
-                # To close a socket does not wake a thread that reads from it; to shut it down does. And it is the plain
-                # socket's method, for that of a TLS socket would take away the state that the other thread is using.
-                with suppress(OSError):
-                    socket.socket.shutdown(self._inner.get_extra_info("socket"), socket.SHUT_RDWR)
-
-    def release(self, call: Call) -> None:
-        with self._lock:
-            if self._call is call:
-                self._call = None
-                self.reused = True
 
     def close(self) -> None:
         self._inner.close()
@@ -131,15 +115,6 @@ class Line(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
-
-    def _serve(self, call: Call | None) -> None:
-        with self._lock:
-            self._call = call
-        if call:
-            call.line, call.eof = self, False
-            # Closed before the line was known: nobody else will shut it.
-            if call.ended.is_set():
-                self.shut(call)
 
     def _allowed(self, timeout: float | None) -> float | None:
         if self._call is None:

@@ -24,6 +24,7 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "users": (),
     "chats": ("title",),
     "turns": ("prompt", "reply", "citations", "error", "fingerprint"),
+    "recent": ("recent",),
     "documents": ("title", "error"),
     "chunks": ("text", "headings"),
     "jobs": ("input", "error"),

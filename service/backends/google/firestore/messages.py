@@ -48,22 +48,38 @@ def serialize(message: Message) -> bytes:
 
 def to_value(value: object) -> Message:
     """Encode a JSON value that has passed `limits`; tuples are lists."""
+    encoded = Value()
+    fill(encoded, value)
+    return encoded
+
+
+def fill(encoded: Message, value: object) -> None:
+    """Encode a value where it is to stand: a message of its own would be copied there."""
     match value:
-        case None:
-            return Value(null_value=0)
-        case bool():
-            return Value(boolean_value=value)
-        case int():
-            return Value(integer_value=value)
-        case float():
-            return Value(double_value=value)
         case str():
-            return Value(string_value=value)
+            encoded.string_value = value
+        case None:
+            encoded.null_value = 0
+        case bool():
+            encoded.boolean_value = value
+        case int():
+            encoded.integer_value = value
+        case float():
+            encoded.double_value = value
         case list() | tuple():
-            return Value(array_value=ArrayValue(values=map(to_value, value)))
+            encoded.array_value.SetInParent()
+            for item in value:
+                fill(encoded.array_value.values.add(), item)
         case Mapping():
-            return Value(map_value=MapValue(fields={name: to_value(item) for name, item in value.items()}))
-    raise BadRequest("A stored value must be JSON.")
+            encoded.map_value.SetInParent()
+            fill_fields(encoded.map_value.fields, value)
+        case _:
+            raise BadRequest("A stored value must be JSON.")
+
+
+def fill_fields(fields: Message, data: Mapping[str, object]) -> None:
+    for name, value in data.items():
+        fill(fields[name], value)
 
 
 def from_value(value: Message) -> JSON:
@@ -118,4 +134,6 @@ def field_path(name: str) -> str:
 
 
 def to_document(name: str, fields: Mapping[str, object]) -> Message:
-    return Document(name=name, fields={field: to_value(value) for field, value in fields.items()})
+    document = Document(name=name)
+    fill_fields(document.fields, fields)
+    return document

@@ -1,0 +1,60 @@
+"""The event loop that carries every turn of the process, in one thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SAVING_THREADS = 32
+
+
+class Loop:
+    """Started by the first turn, so that nothing of it exists before the server forks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.saving = ThreadPoolExecutor(SAVING_THREADS, thread_name_prefix="save")
+        """What waits for the store has threads of its own: the loop never waits."""
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._running())
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the loop, from any other thread, which hears no more of it."""
+        self.call(self._start, coroutine)
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the loop, soon, from any other thread."""
+        self._running().call_soon_threadsafe(function, *args)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        assert self._loop
+        task = self._loop.create_task(coroutine)
+        # The loop itself holds a task weakly.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+            return self._loop
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop, which carries twice as many streams; where there is none of it, Python's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
