@@ -42,7 +42,7 @@ lint: .venv/.dev ## Check style with ruff
 types: .venv/.dev ## Check types with mypy
 	$(BIN)/mypy
 
-bench: .venv/.dev ## Measure this machine: speed, beside other servers that are installed for it, and retrieval quality (about 45 minutes)
+bench: .venv/.dev ## Measure this machine: speed, beside other servers that are installed for it, and retrieval quality (about 40 minutes)
 	$(BIN)/python -m bench
 
 lock: ## Resolve the dependencies anew (needs uv)

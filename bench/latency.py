@@ -7,24 +7,31 @@ alone, through the same adapters, against the same servers.
 
 from __future__ import annotations
 
+import http.client
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from bench.turns import STREAM, Target, upstream
 from service.backends import registry
 from service.config import Settings
 from service.models import Scope
 from service.services import assemble
 from tests.kit.apps import write_app
 from tests.kit.emulators import why_none
-from tests.kit.server import Server
+from tests.kit.server import ROOT, Server
 
 if TYPE_CHECKING:
     from tests.kit.emulators import Emulators
 
+STREAM = {"Accept": "text/event-stream"}
 FIRESTORE, EMBEDDING, VECTORS, MODEL = 0.008, 0.040, 0.015, 0.300
 BRANCHES = {
     "accept: read, commit": 2 * FIRESTORE,
@@ -34,6 +41,44 @@ BRANCHES = {
 }
 TURNS = 60
 TEXT = "\n\n".join(f"# Part {n}\n\nThe zebra crossing number {n} lies behind the old mill." for n in range(40)).encode()
+
+
+@contextmanager
+def upstream(*options: str) -> Iterator[str]:
+    """The scripted provider as a process of its own, so that it takes no time from ours."""
+    command = [sys.executable, "-m", "tests.kit.upstream", "--port", "0", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield process.stdout.readline().strip().split()[-1]
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+class Target:
+    """One keep-alive connection that sends the same kind of request again and again."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        address = urlsplit(url)
+        assert address.hostname
+        self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+        self._headers = {"Content-Type": "application/json", **headers}
+
+    def first(self, path: str, body: object, mark: bytes) -> float:
+        """Return the seconds until `mark` came; the rest of the answer is read too."""
+        start = time.perf_counter()
+        self._connection.request("POST", path, json.dumps(body), self._headers)
+        response = self._connection.getresponse()
+        first, seen = 0.0, b""
+        while block := response.read1(65_536):
+            seen = seen[-64:] + block
+            if not first and mark in seen:
+                first = time.perf_counter() - start
+        response.close()
+        assert response.status == 200, seen
+        assert first, seen
+        return first
 
 
 def run() -> None:
@@ -108,4 +153,4 @@ def question(n: int) -> str:
 
 def first(target: Target, n: int) -> float:
     path = f"/v1/apps/alpha/chats/c{n % 5}/messages"
-    return target.ask(path, {"text": question(n)}, b"event: delta")[0]
+    return target.first(path, {"text": question(n)}, b"event: delta")

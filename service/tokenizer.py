@@ -9,12 +9,12 @@ Models with larger vocabularies need fewer tokens, above all outside of Latin sc
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-WORD = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+")
-DIGITS = re.compile(r"[0-9]+")
-HANGUL = re.compile(r"[\uac00-\ud7a3]")
-# All that is neither space nor in a Latin word or a number: punctuation, and letters of scripts that WordPiece cuts one by one.
-OTHER = re.compile(r"[^\sA-Za-z0-9\u00c0-\u024f\u1e00-\u1eff]")
+LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
+# A Latin word, a number, or one character that is no space: punctuation, and letters of scripts that WordPiece cuts one by one.
+PIECE = re.compile(f"[{LATIN}]+|[0-9]+|\\S")
+WORD = re.compile(f"[{LATIN}]")
 
 # Long words with these endings are mostly English and one token; long words of other languages fall into pieces.
 ENGLISH_ENDINGS = tuple("s y able ible ance ence ant ent ate ed er ful ic ing ion ive al or ure th age ize".split())
@@ -26,18 +26,34 @@ ACCENTED = (0, 10, 12, 14, 19, 23, 27, 30, 34, 38, 42, 45, 49, 52, 56, 60)
 FURTHER_LETTER = 3
 NUMBER = (0, 10, 10, 14, 14)
 FURTHER_DIGIT = 6
+OTHER = 10
 # A Korean syllable falls into its two or three letters.
 SYLLABLE = 20
+
+LONGEST_KNOWN = 32
+"""Characters of what is remembered; longer parts are few, and could be of any length."""
 
 
 def count_tokens(text: str) -> int:
     """Return the estimated number of tokens; never more for two texts joined by a space than for both counted apart."""
-    tenths = 10 * len(OTHER.findall(text))
-    tenths += sum(map(word_cost, WORD.findall(text)))
-    tenths += sum(cost(len(number), NUMBER, FURTHER_DIGIT) for number in DIGITS.findall(text))
-    if not text.isascii():
-        tenths += (SYLLABLE - 10) * len(HANGUL.findall(text))
-    return -(-tenths // 10)
+    return -(-sum(known(part) if len(part) <= LONGEST_KNOWN else measure(part) for part in text.split()) // 10)
+
+
+def measure(part: str) -> int:
+    """Return the tenths of a token that a text without spaces takes."""
+    return sum(map(piece_cost, PIECE.findall(part)))
+
+
+known = lru_cache(maxsize=1 << 14)(measure)
+"""Texts are made of few words, again and again."""
+
+
+def piece_cost(piece: str) -> int:
+    if "0" <= piece[0] <= "9":
+        return cost(len(piece), NUMBER, FURTHER_DIGIT)
+    if WORD.match(piece):
+        return word_cost(piece)
+    return SYLLABLE if "\uac00" <= piece <= "\ud7a3" else OTHER
 
 
 def word_cost(word: str) -> int:

@@ -103,16 +103,24 @@ class Pump:
 
     def _feed(self, *inputs: TurnInput) -> None:
         at = time.monotonic()
-        self._perform([effect for given in inputs for effect in self._machine.feed(given, at)])
-        if self._machine.turn.status.terminal:
+        effects: list[Effect] = []
+        for given in inputs:
+            effects += self._machine.feed(given, at)
+        self._perform(effects)
+        if self._machine.ended:
             self._reader.cancel()
 
     def _perform(self, effects: Sequence[Effect]) -> None:
-        if heard := [effect.event for effect in effects if isinstance(effect, Send)]:
-            self._tell(heard)
+        heard, saves = [], []
         for effect in effects:
-            if isinstance(effect, Save):
-                self._saving.submit(self._save, effect)
+            if isinstance(effect, Send):
+                heard.append(effect.event)
+            else:
+                saves.append(effect)
+        if heard:
+            self._tell(heard)
+        for save in saves:
+            self._saving.submit(self._save, save)
         if self._machine.done and not self._over.done():
             self._log_call()
             self._over.set_result(None)

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from service.models import JSON, Passage, Scope
 
 if TYPE_CHECKING:
@@ -213,8 +215,7 @@ class ModelRequest:
     temperature: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True):
     """A piece of the answer."""
 
     text: str

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from service.backends.interfaces import Delta, Finish, Usage, Write
 from service.errors import BrainstemError
 from service.models import Chat, Passage, Turn
@@ -71,8 +73,7 @@ class Citations:
     passages: tuple[Passage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     text: str
 
 
@@ -97,8 +98,7 @@ class Error:
 ClientEvent: TypeAlias = Accepted | Citations | Text | Heartbeat | Done | Error
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     event: ClientEvent
 
 

@@ -51,7 +51,8 @@ class TurnMachine:
 
     def __init__(self, begun: Begun, version: str, calls: Sequence[Call], pace: Pace, request_id: str = "") -> None:
         self.turn = begun.turn
-        self.done = False
+        self.ended = self.done = False
+        """Whether the model is of no use any more; whether nothing is to be done any more."""
         self.call: Call | None = None
         self._chat = begun.chat
         self._recent = begun.recent
@@ -64,8 +65,9 @@ class TurnMachine:
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._lost: BrainstemError | None = None
-        self._saving = self._end_saving = False
+        self._saving = self._end_saving = self._streaming_saved = False
         self._started = self._saved = self._sent = 0.0
+        self._due = float("inf")
         self._first_token: float | None = None
         self._epoch = datetime.now(UTC)
 
@@ -79,6 +81,9 @@ class TurnMachine:
 
     def feed(self, event: TurnInput, at: float) -> list[Effect]:
         """Take one event and return what to do; after the end nothing is to be done any more."""
+        # First what comes most often.
+        if isinstance(event, Delta):
+            return [] if self.ended else self._on_delta(event.text, at)
         if self.done:
             return []
         match event:
@@ -88,10 +93,8 @@ class TurnMachine:
             case SaveFailed(error):
                 self._saving = False
                 return self._on_save_failed(error, at)
-            case _ if self.turn.status.terminal or self._lost:
+            case _ if self.ended:
                 return []
-            case Delta(text):
-                return self._on_delta(text, at)
             case Finish(reason):
                 self._finish = reason
                 return []
@@ -113,43 +116,40 @@ class TurnMachine:
         if not text:
             return []
         if self._first_token is None:
-            self._first_token = at
+            self._first_token, self._due = at, at + self._pace.first_save
         self._pieces.append(text)
         self._bytes += len(text.encode(errors="replace"))
         if self._bytes > MAX_REPLY_BYTES:
             return self._end(UpstreamProtocol("The answer is longer than an answer may be."), at)
         self._sent = at
-        return [Send(Text(text)), *self._checkpoint(at)]
+        said = Send(Text(text))
+        return [said, self._checkpoint(at)] if at >= self._due and not self._saving else [said]
 
     def _on_tick(self, at: float) -> list[Effect]:
         effects: list[Effect] = []
         if at - self._sent >= self._pace.heartbeat:
             self._sent = at
             effects.append(Send(Heartbeat()))
-        if self._unsaved is not None or at - self._saved >= self._pace.lease / 3:
-            effects += self._checkpoint(at)
+        renew = at - self._saved >= self._pace.lease / 3
+        if (renew or at >= self._due) and not self._saving:
+            effects.append(self._checkpoint(at))
         return effects
 
-    def _checkpoint(self, at: float) -> list[Effect]:
-        """Save what came so far and renew the lease, if it is time; the first save of a piece makes the turn STREAMING."""
-        unsaved = self._unsaved
-        due = self._saved + self._pace.checkpoint if unsaved is None else unsaved + self._pace.first_save
-        if self._saving or at < due:
-            return []
+    def _checkpoint(self, at: float) -> Save:
+        """Save what came so far and renew the lease; with the first piece saved the turn is STREAMING."""
         self._saving, self._saved = True, at
-        status = TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED
-        self._set(status, at, lease=lease_until(self._pace.lease, self._wall(at)))
-        return [
-            Save(save_writes(self.turn, self._version, only=("reply", "updated", "lease") if unsaved is None else None))
-        ]
+        if self._pieces:
+            self._due = at + self._pace.checkpoint
+        self._set(TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED, at, lease=self._lease(at))
+        whole = self._pieces and not self._streaming_saved
+        return Save(save_writes(self.turn, self._version, only=None if whole else ("reply", "updated", "lease")))
 
-    @property
-    def _unsaved(self) -> float | None:
-        """When the first piece came, until it is saved."""
-        return self._first_token if self.turn.status is TurnStatus.ACCEPTED else None
+    def _lease(self, at: float) -> str:
+        return lease_until(self._pace.lease, self._wall(at))
 
     def _end(self, error: BrainstemError | None, at: float) -> list[Effect]:
         """Bring the turn to its end: COMPLETED only if the model itself finished, whatever happened after that."""
+        self.ended = True
         if self._finish is not None:
             status, error = TurnStatus.COMPLETED, None
         elif self._pieces or error is None:
@@ -175,7 +175,8 @@ class TurnMachine:
         self._version = version
         if self._lost:
             return self._give_up()
-        if not self.turn.status.terminal:
+        if not self.ended:
+            self._streaming_saved = self.turn.status is TurnStatus.STREAMING
             return []
         if not self._end_saving:
             return self._save_end()
@@ -189,7 +190,8 @@ class TurnMachine:
             self._lost = self._lost or error
             return self._give_up()
         if not isinstance(error, StoreError):
-            return self._save_end() if self.turn.status.terminal else []
+            return self._save_end() if self.ended else []
+        self.ended = True
         self._lost = Conflict("The chat was deleted, or this turn was ended from elsewhere.")
         self.call = self.call or self._ledger_row(at)
         return [Save([ledger_write(call) for call in (*self._calls, self.call)])]

@@ -54,7 +54,11 @@ class Commit(Generic[T]):
         self._result: T | None = None
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Do the work within a transaction that others share: what it raises undoes it alone."""
+        """Do the work in a transaction of its own: what it raises undoes that."""
+        self._result = self._work(connection)
+
+    def write_among_others(self, connection: sqlite3.Connection) -> None:
+        """Do the work in a transaction that others share: what it raises undoes it alone."""
         connection.execute("SAVEPOINT one")
         try:
             self._result = self._work(connection)
@@ -90,6 +94,18 @@ class Database:
         """Open a transaction that sees one state of the file throughout."""
         with self._transaction("BEGIN") as connection:
             yield connection
+
+    def fetch(self, statement: str, values: Sequence[str]) -> list[Any]:
+        """Return the rows of one statement that reads: it sees one state of the file without a transaction."""
+        with self._mapped():
+            connection = self._borrow()
+            try:
+                rows = connection.execute(statement, values).fetchall()
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._give_back(connection)
+            return rows
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -130,8 +146,11 @@ class Database:
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 with self._lock:
                     group, self._waiting = self._waiting, []
-                for commit in group:
-                    commit.write(connection)
+                if len(group) == 1:
+                    group[0].write(connection)
+                else:
+                    for commit in group:
+                        commit.write_among_others(connection)
         except BaseException as error:  # noqa: BLE001  # it is raised in each thread that this concerns
             for commit in group:
                 commit.error = error
