@@ -150,7 +150,7 @@ def test_config_says_where_each_value_comes_from_and_masks_secrets(terminal: Ter
     assert rows["OPENAI_API_KEY"] == ("********", "environment")
     assert "canary" not in result.output
     table = terminal.run("config", **environ)
-    assert "THREADS\t9\tenvironment\tRequests served at once" in table.stdout
+    assert "THREADS\t9\tenvironment\tRequests worked on at once" in table.stdout
     assert "canary" not in table.output
 
 
