@@ -9,8 +9,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 
-BLOCK_BYTES = 1 << 16
-LINGER_SECONDS = 1.0
+from service.cli.connection import BLOCK_BYTES, LINGER_SECONDS
 
 
 class LentConnection:

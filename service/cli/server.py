@@ -175,9 +175,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except HandedOver as handed:
             # What the client sent beyond the request's body would be taken for its next request.
             whole = self._keepalive_after(conn, True)
-            self._lend(
-                conn, handed, stays=whole and self.alive and not req.should_close(), pieces=req.version >= (1, 1)
-            )
+            stays = whole and self.alive and not req.should_close() and len(self._lent) < self.max_keepalived
+            self._lend(conn, handed, stays=stays, pieces=req.version >= (1, 1))
             return False
 
     def _lend(self, conn: TConn, handed: HandedOver, *, stays: bool, pieces: bool) -> None:
