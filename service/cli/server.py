@@ -250,6 +250,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().run()
         leave()
 
+    def murder_keepalived(self, force: bool = False) -> None:
+        # Here, after the events of a round, for one of them may be about a connection that is closed.
+        super().murder_keepalived(force=force or time.monotonic() >= self._cut_at)
+
     def _stop(self, patience: float) -> None:
         """Have the main loop wind down: a signal's handler may interrupt anything, so it must take no lock itself."""
         self.alive = False
@@ -262,8 +266,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         timer = threading.Timer(patience, self._cut)
         timer.daemon = True
         timer.start()
-        if patience == 0:
-            self.murder_keepalived(force=True)
         try:
             self.wsgi.services.backends.queue.stop()
         except BrainstemError as error:
