@@ -140,12 +140,10 @@ class TurnMachine:
         self._saving, self._saved = True, at
         if self._pieces:
             self._due = at + self._pace.checkpoint
-        self._set(TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED, at, lease=self._lease(at))
+        status = TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED
+        self._set(status, at, lease=lease_until(self._pace.lease, self._wall(at)))
         whole = self._pieces and not self._streaming_saved
         return Save(save_writes(self.turn, self._version, only=None if whole else ("reply", "updated", "lease")))
-
-    def _lease(self, at: float) -> str:
-        return lease_until(self._pace.lease, self._wall(at))
 
     def _end(self, error: BrainstemError | None, at: float) -> list[Effect]:
         """Bring the turn to its end: COMPLETED only if the model itself finished, whatever happened after that."""
