@@ -13,7 +13,8 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 def timestamp(moment: datetime | None = None) -> str:
     """The moment (now, if none is given) in RFC 3339 at UTC with microseconds, so that text order is time order."""
-    return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    at = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
+    return at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,24 +49,38 @@ def raw(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-@pytest.mark.parametrize("field", ["updated", "created", "seq"])
+@pytest.mark.parametrize(
+    ("collection", "field"),
+    [
+        (("chats",), "updated"),
+        (("data",), "updated"),
+        ((*CHAT, "turns"), "seq"),
+        (("calls",), "created"),
+        (("documents",), "created"),
+    ],
+)
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("since", [False, True])
 def test_a_page_costs_the_same_however_large_the_collection(
-    documents: DocumentStore, path: Path, field: str, descending: bool, deep: bool, since: bool
+    documents: DocumentStore,
+    path: Path,
+    collection: tuple[str, ...],
+    field: str,
+    descending: bool,
+    deep: bool,
+    since: bool,
 ) -> None:
-    documents.commit(ADA, [Set(("calls", f"{n:03}"), {field: n}) for n in range(300)])
-    query = Query(
-        ("calls",), field, descending, where=[(field, ">=", 40)] if since else [], after=(150, "150") if deep else None
-    )
+    documents.commit(ADA, [Set((*collection, f"{n:03}"), {field: n}) for n in range(300)])
+    where = [(field, ">=", 40)] if since else []
+    query = Query(collection, field, descending, where=where, after=(150, "150") if deep else None)
     statement, values = select(ADA, query)
     with raw(path) as connection:
         connection.execute("ANALYZE")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         rows = connection.execute(statement, values).fetchall()
     assert len(plan) == 1  # no step that sorts
-    assert plan[0].startswith(f"SEARCH documents USING INDEX documents_by_{field} (collection=? AND ")
+    assert plan[0].startswith("SEARCH documents USING INDEX documents_in_order (collection=? AND ")
     assert len(rows) == len(documents.query(ADA, replace(query, limit=1000)))  # none is read in vain
 
 

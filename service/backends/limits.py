@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 from service.backends.interfaces import Path
 from service.errors import BadRequest, TooLarge
@@ -33,6 +34,7 @@ def map_size(data: Mapping[str, object], depth: int) -> int:
     return OVERHEAD_BYTES + sum(field_size(name) + value_size(value, depth + 1) for name, value in data.items())
 
 
+@lru_cache(maxsize=1024)
 def field_size(name: object) -> int:
     if not isinstance(name, str) or not name or (name.startswith("__") and name.endswith("__")):
         raise BadRequest("A field name must be text, not empty and not of the form `__name__`.")
@@ -46,12 +48,14 @@ def value_size(value: object, depth: int, in_list: bool = False) -> int:
     if depth > MAX_DEPTH:
         raise BadRequest("A stored value must not be nested more than 20 levels deep.")
     match value:
+        case str():
+            return text_size(value)
         case None | bool():
             return 1
         case int() | float():
             return number_size(value)
-        case str():
-            return text_size(value)
+        case dict():
+            return map_size(value, depth)
         case list() | tuple():
             if in_list:
                 raise BadRequest("A list must not hold a list directly.")
@@ -68,6 +72,8 @@ def number_size(value: int | float) -> int:
 
 
 def text_size(text: str) -> int:
+    if text.isascii():
+        return len(text) + 1
     try:
         return len(text.encode()) + 1
     except UnicodeEncodeError as exc:

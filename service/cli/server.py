@@ -246,6 +246,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def run(self) -> None:
+        yield_to_none()
         self.wsgi.services.readiness.warm()
         super().run()
         leave()
@@ -280,6 +281,12 @@ def connections() -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return min(MAX_CONNECTIONS, (soft - OTHER_FILES) // 2)
+
+
+def yield_to_none() -> None:
+    """Let no thread that wakes interrupt another one: it would find the interpreter taken, and only be in the way."""
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def leave() -> NoReturn:

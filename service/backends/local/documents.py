@@ -13,7 +13,7 @@ import msgspec
 from service.backends import checks, paths
 from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
 from service.backends.local import queries
-from service.backends.local.queries import INDEXED, Row, sort_key
+from service.backends.local.queries import Row, sort_key, sorted_by
 from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import AlreadyExists, PreconditionFailed
@@ -21,18 +21,16 @@ from service.models import JSON, Scope
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS documents (
-        collection TEXT NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, version TEXT NOT NULL,
-        updated BLOB, created BLOB, seq BLOB, PRIMARY KEY (collection, id))""",
-    *(
-        f"CREATE INDEX IF NOT EXISTS documents_by_{field} ON documents (collection, {field}, id) WHERE {field} IS NOT NULL"
-        for field in INDEXED
-    ),
+        collection TEXT NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, version TEXT NOT NULL, sorted BLOB,
+        PRIMARY KEY (collection, id))""",
+    "CREATE INDEX IF NOT EXISTS documents_in_order ON documents (collection, sorted, id) WHERE sorted IS NOT NULL",
 )
 
-INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)"
-REPLACE = (
-    f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in ('data', 'version', *INDEXED))}"
-)
+INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT DO "
+CREATE = f"{INSERT} NOTHING"
+PUT = f"{INSERT} UPDATE SET data = excluded.data, version = excluded.version, sorted = excluded.sorted"
+CHANGE = "UPDATE documents SET data = ?, version = ? WHERE rowid = ?"
+MOVE = "UPDATE documents SET sorted = ? WHERE rowid = ?"
 
 SURELY_FITS = 32_768
 """Characters of JSON. Firestore counts at most 16 bytes for one of them (32 for `{}`), so this is far from 1 MiB."""
@@ -66,7 +64,7 @@ class SQLiteDocuments:
         with self._database.read() as connection, closing(connection.execute(statement, values)) as rows:
             parsed = (((name,), decode(data), version) for name, data, version in rows)
             found: Iterator[Row] = (row for row in parsed if queries.matches(row[1], query))
-            if query.order_by not in INDEXED:
+            if query.order_by != sorted_by(query.collection[-1]):
                 found = queries.in_order(found, query)
             return [
                 Snapshot((*query.collection, paths.decode(name)), data, version)
@@ -92,9 +90,13 @@ class SQLiteDocuments:
         places = [("/".join(collection), name) for *collection, name in located]
         if not writes:
             return []
-        return self._database.commit(
-            lambda connection: [apply(connection, where, write) for where, write in zip(places, writes, strict=True)]
-        )
+        # They are random, so that none comes back with a document made anew.
+        version = token_urlsafe(12)
+
+        def apply_all(connection: sqlite3.Connection) -> list[str]:
+            return [apply(connection, where, write, version) for where, write in zip(places, writes, strict=True)]
+
+        return self._database.commit(apply_all)
 
     def check(self) -> None:
         self._database.commit(lambda connection: connection.execute("SELECT 1 FROM documents LIMIT 1").fetchone())
@@ -111,42 +113,28 @@ def below_users(collection: str, name: str) -> Path:
     return (*collection.split("/")[3:], name)
 
 
-def read(connection: sqlite3.Connection, where: tuple[str, str]) -> tuple[str, str] | None:
-    statement = "SELECT data, version FROM documents WHERE collection = ? AND id = ?"
-    row: tuple[str, str] | None = connection.execute(statement, where).fetchone()
-    return row
-
-
-def apply(connection: sqlite3.Connection, where: tuple[str, str], write: Write) -> str:
-    """Make one write of a commit and return the new version; an error undoes the whole commit."""
+def apply(connection: sqlite3.Connection, where: tuple[str, str], write: Write, version: str) -> str:
+    """Make one write of a commit and return the document's new version; an error undoes the whole commit."""
     match write:
         case Create():
-            return create(connection, where, write.data)
+            create(connection, where, write.data, version)
         case Set():
-            return put(connection, where, write.data)
+            connection.execute(PUT, (*where, encode(write.data), version, place_in_order(where, write.data)))
         case Update():
-            return update(connection, where, write)
+            update(connection, where, write, version)
         case Delete():
             delete(connection, where, write.version)
             return ""
+    return version
 
 
-def create(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
-    version = new_version()
-    statement = f"{INSERT} ON CONFLICT DO NOTHING"
-    if connection.execute(statement, (*where, encode(data), version, *sort_keys(data))).rowcount == 0:
+def create(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON], version: str) -> None:
+    if connection.execute(CREATE, (*where, encode(data), version, place_in_order(where, data))).rowcount == 0:
         raise AlreadyExists("This document exists already.")
-    return version
 
 
-def put(connection: sqlite3.Connection, where: tuple[str, str], data: Mapping[str, JSON]) -> str:
-    version = new_version()
-    connection.execute(f"{INSERT} {REPLACE}", (*where, encode(data), version, *sort_keys(data)))
-    return version
-
-
-def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update) -> str:
-    statement = "SELECT rowid, data, version, updated, created, seq FROM documents WHERE collection = ? AND id = ?"
+def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update, version: str) -> None:
+    statement = "SELECT rowid, data, version, sorted FROM documents WHERE collection = ? AND id = ?"
     found = connection.execute(statement, where).fetchone()
     if found is None or write.version not in (None, found[2]):
         raise PreconditionFailed("This document is gone or has changed.")
@@ -154,13 +142,10 @@ def update(connection: sqlite3.Connection, where: tuple[str, str], write: Update
     text = encode(data)
     if len(text) > SURELY_FITS:
         checks.size(where, data)
-    version = new_version()
-    # An index is written only for a key that changed.
-    keys = zip(INDEXED, sort_keys(data), found[3:], strict=True)
-    changed = {"data": text, "version": version, **{field: key for field, key, old in keys if key != old}}
-    names = ", ".join(f"{name} = ?" for name in changed)
-    connection.execute(f"UPDATE documents SET {names} WHERE rowid = ?", (*changed.values(), found[0]))  # noqa: S608
-    return version
+    connection.execute(CHANGE, (text, version, found[0]))
+    order = place_in_order(where, data)
+    if order != found[3]:
+        connection.execute(MOVE, (order, found[0]))
 
 
 def delete(connection: sqlite3.Connection, where: tuple[str, str], version: str | None) -> None:
@@ -178,11 +163,7 @@ def decode(text: str) -> dict[str, JSON]:
     return data
 
 
-def new_version() -> str:
-    """Return a version; they are random, so none comes back with a document made anew."""
-    return token_urlsafe(12)
-
-
-def sort_keys(data: Mapping[str, JSON]) -> list[bytes | None]:
-    """Return what the indexes order a document by."""
-    return [sort_key(data[field]) if field in data else None for field in INDEXED]
+def place_in_order(where: tuple[str, str], data: Mapping[str, JSON]) -> bytes | None:
+    """Return what the index orders a document by, None if it lacks the field."""
+    field = sorted_by(where[0].rpartition("/")[2])
+    return sort_key(data[field]) if field in data else None

@@ -12,8 +12,9 @@ from service.backends import paths
 from service.backends.interfaces import Path, Query
 from service.models import JSON, Scope
 
-INDEXED = ("updated", "created", "seq")
-"""Fields whose order costs the same however large a collection grows; by any other field, the collection is read whole."""
+SORTED_BY = {"turns": "seq", "calls": "created", "documents": "created"}
+"""The field by which a collection is in order, `updated` if none is named: reading on in that order costs the same however large it
+grows, by any other field all of it is read."""
 
 Row: TypeAlias = tuple[Path, Mapping[str, JSON], str]
 """A document's encoded path below its collection (or below the app's users), its data and its version."""
@@ -27,23 +28,29 @@ COMPARE: Mapping[str, Callable[[bytes, bytes], bool]] = {
 }
 
 
+def sorted_by(collection: str) -> str:
+    """Return the field by which documents of a collection's name are in order."""
+    return SORTED_BY.get(collection, "updated")
+
+
 def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
     """Return the statement that yields (id, data, version) of the candidates, in the query's order if there is an index for it."""
     conditions = ["collection = ?"]
     values: list[str | bytes] = ["/".join(paths.locate(scope, query.collection))]
-    for field, op, value in query.where:
-        if field in INDEXED:
-            conditions.append(f"{field} {op} ?")
+    field = sorted_by(query.collection[-1])
+    for name, op, value in query.where:
+        if name == field:
+            conditions.append(f"sorted {op} ?")
             values.append(sort_key(value))
     order = ""
-    if query.order_by in INDEXED:
-        conditions.append(f"{query.order_by} IS NOT NULL")
+    if query.order_by == field:
+        conditions.append("sorted IS NOT NULL")
         direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
-        order = f" ORDER BY {query.order_by} {direction}, id {direction}"
+        order = f" ORDER BY sorted {direction}, id {direction}"
         if query.after is not None:
-            conditions.append(f"({query.order_by}, id) {beyond} (?, ?)")
+            conditions.append(f"(sorted, id) {beyond} (?, ?)")
             values += [sort_key(query.after[0]), paths.encode(query.after[1])]
-    # Only names of our own stand in the text: fields of INDEXED and operators of COMPARE.
+    # Only names of our own stand in the text: columns, and operators of COMPARE.
     return f"SELECT id, data, version FROM documents WHERE {' AND '.join(conditions)}{order}", values  # noqa: S608
 
 
