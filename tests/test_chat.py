@@ -109,12 +109,13 @@ def test_the_answer_and_its_ledger_row_are_one_commit_before_done() -> None:
     turn.feed(Usage(12, 4, 2), 1.0)
     [save] = turn.feed(Ended(), 1.0)
     assert isinstance(save, Save)
-    paths = [write.path for write in save.writes]
+    writes = save.compose()
+    paths = [write.path for write in writes]
     assert paths == [("chats", "c1", "turns", "t1"), ("chats", "c1"), ("calls", "r1.answer")]
-    first = save.writes[0]
+    first = writes[0]
     assert isinstance(first, Update)
     assert first.version == "v1"
-    call = save.writes[2].data
+    call = writes[2].data
     assert (call["input_tokens"], call["output_tokens"], call["cached_tokens"], call["estimated"]) == (12, 4, 2, False)
     assert (call["first_token_ms"], call["total_ms"]) == (500.0, 1000.0)
     assert turn.feed(Saved("v2"), 1.1) == [Send(Done(turn.turn))]
@@ -163,7 +164,7 @@ def test_a_client_that_leaves_keeps_what_came() -> None:
     assert turn.machine.turn.status is TurnStatus.INTERRUPTED
     assert turn.machine.turn.reply == "At 100"
     assert turn.machine.turn.error is None
-    assert any(write.path[0] == "calls" for write in turn.saves[-1].writes)
+    assert any(write.path[0] == "calls" for write in turn.saves[-1].compose())
 
 
 def test_a_client_that_leaves_before_the_first_piece_interrupts_an_empty_turn() -> None:
@@ -187,7 +188,7 @@ def test_the_first_piece_is_saved_as_streaming_and_later_ones_once_a_second() ->
         turn.feed(Delta("x"), after=0.1)
     assert turn.machine.turn.status is TurnStatus.STREAMING
     assert 3 <= len(turn.saves) <= 4
-    fenced = [save.writes[0].version for save in turn.saves]
+    fenced = [save.compose()[0].version for save in turn.saves]
     assert fenced == [f"v{n}" for n in range(len(fenced))]
 
 
@@ -209,7 +210,7 @@ def test_a_checkpoint_that_fails_is_made_up_for() -> None:
     effects = turn.feed(Delta(" 100"), 1.5)
     save = effects[-1]
     assert isinstance(save, Save)
-    assert save.writes[0].data["reply"] == "At 100"
+    assert save.compose()[0].data["reply"] == "At 100"
 
 
 def test_a_turn_that_others_ended_is_given_up_and_said_and_its_call_recorded() -> None:
@@ -218,7 +219,7 @@ def test_a_turn_that_others_ended_is_given_up_and_said_and_its_call_recorded() -
     turn.feed(Delta("At"), 0.1)
     [save] = turn.feed(SaveFailed(PreconditionFailed()), 0.1)
     assert isinstance(save, Save)
-    assert [write.path for write in save.writes] == [("calls", "r1.answer")]
+    assert [write.path for write in save.compose()] == [("calls", "r1.answer")]
     [send] = turn.feed(Saved("v1"), 0.1)
     assert isinstance(send, Send)
     assert isinstance(send.event, Error)
@@ -243,7 +244,7 @@ def test_missing_usage_is_estimated_and_marked() -> None:
     turn = Driver(machine())
     for event in (Delta("At 100 °C."), Finish("stop"), Ended()):
         turn.feed(event)
-    call = turn.saves[-1].writes[2].data
+    call = turn.saves[-1].compose()[2].data
     assert call["estimated"] is True
     assert call["input_tokens"] == 12  # as the prompt was estimated
     assert call["output_tokens"] > 0  # type: ignore[operator]
@@ -282,7 +283,7 @@ def test_any_order_of_events_ends_once_and_loses_nothing(events: list[tuple[Turn
     assert turn.events[-1] is endings[0]
     assert turn.machine.turn.reply == turn.reply
     assert (turn.machine.turn.status is TurnStatus.COMPLETED) == finished
-    assert turn.saves[-1].writes[0].data["status"] == turn.machine.turn.status
+    assert turn.saves[-1].compose()[0].data["status"] == turn.machine.turn.status
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -291,7 +292,7 @@ def test_the_search_call_is_recorded_with_the_answer(count: int) -> None:
     turn = Driver(machine(calls=[call] * count))
     turn.feed(Finish("stop"))
     turn.feed(Ended())
-    assert [write.path for write in turn.saves[-1].writes].count(("calls", "c1.t1.search")) == count
+    assert [write.path for write in turn.saves[-1].compose()].count(("calls", "c1.t1.search")) == count
 
 
 def test_the_end_keeps_the_answered_turn_at_hand_beside_the_last_ones() -> None:
@@ -300,7 +301,7 @@ def test_the_end_keeps_the_answered_turn_at_hand_beside_the_last_ones() -> None:
         turn = Driver(made)
         for event in inputs:
             turn.feed(event)
-        kept = turn.saves[-1].writes[-1]
+        kept = turn.saves[-1].compose()[-1]
         assert isinstance(kept, Set)
         assert kept.path == ("chats", "c1", "recent", "turns")
         return from_text(Recent, str(kept.data["recent"]))

@@ -176,7 +176,7 @@ class Chatting:
             self.at += 60.0
             for effect in prepared.machine.feed(event, self.at):
                 if isinstance(effect, Save):
-                    self.feed(prepared, Saved(self.services.conversations.save(ADA, effect.writes)))
+                    self.feed(prepared, Saved(self.services.conversations.save(ADA, effect.compose())))
 
     def answer(self, name: str, reply: str = "") -> Prepared:
         prepared = self.prepare(name)

@@ -72,8 +72,9 @@ def test_a_page_costs_the_same_however_large_the_collection(
     since: bool,
 ) -> None:
     documents.commit(ADA, [Set((*collection, f"{n:03}"), {field: n}) for n in range(300)])
-    where = [(field, ">=", 40)] if since else []
-    query = Query(collection, field, descending, where=where, after=(150, "150") if deep else None)
+    query = Query(
+        collection, field, descending, where=[(field, ">=", 40)] if since else [], after=(150, "150") if deep else None
+    )
     statement, values = select(ADA, query)
     with raw(path) as connection:
         connection.execute("ANALYZE")

@@ -170,11 +170,12 @@ class Pump:
 
         A commit whose reply was lost is found again: it makes the next one fail.
         """
-        writes = list(save.writes)
+        writes: Sequence[Write] = ()
         tries = SAVE_TRIES if self._machine.call else CHECKPOINT_TRIES
         failure: Exception = Unavailable()
         for attempt in range(tries):
             try:
+                writes = writes or save.compose()
                 saved = Saved(self._conversations.save(self._scope, writes))
                 self._doubtful = None
                 return saved

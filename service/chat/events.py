@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -104,9 +104,9 @@ class Send(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Commit these writes atomically; the first one is the turn's."""
+    """Commit the writes atomically; the first one is the turn's. To compose those of a long answer takes a while: not on the loop."""
 
-    writes: Sequence[Write]
+    compose: Callable[[], list[Write]]
 
 
 Effect: TypeAlias = Send | Save

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from service.backends.interfaces import Delta, Finish, Usage
+from service.backends.interfaces import Delta, Finish, Usage, Write
 from service.chat.events import (
     Accepted,
     Citations,
@@ -28,7 +29,7 @@ from service.chat.events import (
 )
 from service.conversations import Begun, call_id, describe, lease_until, recent_write, save_writes
 from service.errors import BrainstemError, Conflict, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
-from service.models import Call, Turn, TurnStatus, timestamp
+from service.models import Call, Recent, Turn, TurnStatus, timestamp
 from service.tokenizer import count_tokens
 from service.usage import ledger_write
 
@@ -143,7 +144,8 @@ class TurnMachine:
         status = TurnStatus.STREAMING if self._pieces else TurnStatus.ACCEPTED
         self._set(status, at, lease=lease_until(self._pace.lease, self._wall(at)))
         whole = self._pieces and not self._streaming_saved
-        return Save(save_writes(self.turn, self._version, only=None if whole else ("reply", "updated", "lease")))
+        only = None if whole else ("reply", "updated", "lease")
+        return Save(partial(save_writes, self.turn, self._version, only))
 
     def _end(self, error: BrainstemError | None, at: float) -> list[Effect]:
         """Bring the turn to its end: COMPLETED only if the model itself finished, whatever happened after that."""
@@ -165,9 +167,7 @@ class TurnMachine:
             return []
         self._saving = self._end_saving = True
         assert self.call
-        rows = [ledger_write(call) for call in (*self._calls, self.call)]
-        kept = [recent_write(self._recent, self.turn)] if self._recent else []
-        return [Save([*save_writes(self.turn, self._version), *rows, *kept])]
+        return [Save(partial(end_writes, self.turn, self._version, (*self._calls, self.call), self._recent))]
 
     def _on_saved(self, version: str) -> list[Effect]:
         self._version = version
@@ -192,7 +192,7 @@ class TurnMachine:
         self.ended = True
         self._lost = Conflict("The chat was deleted, or this turn was ended from elsewhere.")
         self.call = self.call or self._ledger_row(at)
-        return [Save([ledger_write(call) for call in (*self._calls, self.call)])]
+        return [Save(partial(rows, (*self._calls, self.call)))]
 
     def _give_up(self) -> list[Effect]:
         assert self._lost
@@ -229,6 +229,15 @@ class TurnMachine:
             chat=self.turn.chat,
             turn=self.turn.id,
         )
+
+
+def end_writes(turn: Turn, version: str, calls: Sequence[Call], recent: Recent | None) -> list[Write]:
+    kept = [recent_write(recent, turn)] if recent else []
+    return [*save_writes(turn, version), *rows(calls), *kept]
+
+
+def rows(calls: Sequence[Call]) -> list[Write]:
+    return [ledger_write(call) for call in calls]
 
 
 def ending(turn: Turn) -> Done | Error:
