@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Rows: TypeAlias = npt.NDArray[np.int32]
+    Mask: TypeAlias = npt.NDArray[np.bool_]
 
 Find: TypeAlias = Callable[[str, bool, int], list[int]]
 """Return the ids of a shelf's passages behind one that hold a phrase, anywhere or in their headings, ascending."""
@@ -35,11 +36,25 @@ OVERHEAD = 500
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """The rows of a shelf that hold a phrase, and those of them that do in their headings, among its first `looked` rows."""
+    """The rows of a shelf that hold a phrase, and those of them that do in their headings, among its first `looked` rows.
+
+    `held` tells it of each row, where that takes no more memory: some rows are looked up sooner than all are counted.
+    """
 
     rows: Rows
     headed: Rows
     looked: int
+    held: Mask | None
+
+    @classmethod
+    def of(cls, rows: Rows, headed: Rows, looked: int) -> Posting:
+        import numpy as np
+
+        held = None
+        if looked <= rows.nbytes:
+            held = np.zeros(looked, np.bool_)
+            held[rows] = True
+        return cls(rows, headed, looked, held)
 
 
 class Words:
@@ -80,7 +95,7 @@ class Words:
         headed = rows(headed=True) if len(anywhere) else anywhere
         if known:
             anywhere, headed = np.concatenate([known.rows, anywhere]), np.concatenate([known.headed, headed])
-        return Posting(anywhere, headed, len(self.ids))
+        return Posting.of(anywhere, headed, len(self.ids))
 
 
 class Postings:
@@ -133,12 +148,17 @@ def rank(shelves: Sequence[tuple[Words, Find]], phrases: Iterable[str], limit: i
         scores = np.zeros(len(words.ids), np.float32)
         chosen = np.zeros(len(words.ids), np.bool_)
         for count, postings in found:
-            rarity = rareness(count, total)
-            scores[postings[i].rows] += rarity
-            scores[postings[i].headed] += HEADED * rarity
             if count < COMMON or not rarer:
                 chosen[postings[i].rows] = True
         near = np.flatnonzero(chosen)
+        for count, postings in found:
+            posting, rarity = postings[i], np.float32(rareness(count, total))
+            if posting.held is None:
+                scores[posting.rows] += rarity
+            else:
+                scores[near] += rarity * posting.held[near]
+            if len(posting.headed):
+                scores[posting.headed] += np.float32(HEADED) * rarity
         if limit < len(near):
             near = near[np.argpartition(scores[near], -limit)[-limit:]]
         best += zip((-scores[near]).tolist(), words.ids[near].tolist(), strict=True)
@@ -151,4 +171,5 @@ def rareness(found: int, total: int) -> float:
 
 
 def size(phrase: str, posting: Posting) -> int:
-    return posting.rows.nbytes + posting.headed.nbytes + 4 * len(phrase) + OVERHEAD
+    held = 0 if posting.held is None else posting.held.nbytes
+    return posting.rows.nbytes + posting.headed.nbytes + held + 4 * len(phrase) + OVERHEAD
