@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from service.backends.interfaces import Entry, Hit
 from service.backends.local.matrices import Matrix
@@ -125,7 +126,9 @@ def read_page(
         " WHERE shelf = ? AND (document, chunk) > (?, ?) ORDER BY document, chunk LIMIT ?",
         (shelf.id, *after, limit),
     )
-    return [(read_hit(db, rowid, 0.0).passage, space, vector) for rowid, space, vector in rows.fetchall()]
+    found = rows.fetchall()
+    hits = read_hits(db, [rowid for rowid, _, _ in found], [0.0] * len(found))
+    return [(hit.passage, space, vector) for hit, (_, space, vector) in zip(hits, found, strict=True)]
 
 
 def find_words(
@@ -183,12 +186,19 @@ def read_keys(db: sqlite3.Connection, shelves: Sequence[Shelf], ids: Iterable[in
     return {rowid: (document, chunk) for rowid, document, chunk in rows}
 
 
-def read_hit(db: sqlite3.Connection, rowid: int, score: float) -> Hit:
-    row = db.execute(
-        "SELECT app, owner, document, chunk, title, headings, page, line, text"
-        " FROM passages JOIN shelves ON shelves.id = passages.shelf WHERE passages.id = ?",
-        (rowid,),
-    ).fetchone()
+def read_hits(db: sqlite3.Connection, ids: Sequence[int], scores: Sequence[float]) -> list[Hit]:
+    """Return passages in the order of their ids."""
+    rows = db.execute(
+        "SELECT passages.id, app, owner, document, chunk, title, headings, page, line, text"
+        " FROM passages JOIN shelves ON shelves.id = passages.shelf"
+        " WHERE passages.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(ids),),
+    )
+    found = {rowid: row for rowid, *row in rows}
+    return [hit(found[rowid], score) for rowid, score in zip(ids, scores, strict=True)]
+
+
+def hit(row: Sequence[Any], score: float) -> Hit:
     app, name, document, chunk, title, headings, page, line, text = row
     passage = Passage(
         document=document,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from service.backends.fusion import DEPTH, fuse, weight_of_words
 from service.backends.interfaces import Entry, Hit, Search, Secrets
@@ -38,12 +38,14 @@ class LocalVectors:
         depth = max(DEPTH, limit)
         with self._database.read() as db:
             shelves = passages.readable_shelves(db, scope)
-            # Twice as many, because a passage that its owner and the app both have is there twice.
-            by_vector = self._nearest(db, shelves, search, 2 * depth)
-            by_words = passages.find_words(db, shelves, self._postings, terms(search.text), 2 * depth)
-            keys = passages.read_keys(db, shelves, {*by_vector, *by_words})
+            # A passage that its owner and the app both have is there twice.
+            each = depth * len(shelves)
+            by_vector = self._nearest(db, shelves, search, each)
+            by_words = passages.find_words(db, shelves, self._postings, terms(search.text), each)
+            found = {*by_vector, *by_words}
+            keys = passages.read_keys(db, shelves, found) if len(shelves) > 1 else {rowid: rowid for rowid in found}
             best = ranked(keys, by_vector, by_words, weight_of_words(search.text), depth)[:limit]
-            return [passages.read_hit(db, rowid, score) for rowid, score in best]
+            return passages.read_hits(db, [rowid for rowid, _ in best], [score for _, score in best])
 
     def delete(self, scope: Scope, document: str, chunks: int) -> None:
         with self._database.write() as db:
@@ -85,11 +87,11 @@ class LocalVectors:
 
 
 def ranked(
-    keys: dict[int, tuple[str, int]], by_vector: Sequence[int], by_words: Sequence[int], weight: float, depth: int
+    keys: Mapping[int, Hashable], by_vector: Sequence[int], by_words: Sequence[int], weight: float, depth: int
 ) -> list[tuple[int, float]]:
-    """Fuse both rankings by document and chunk, so that a passage which its owner and the app both have counts once."""
+    """Fuse both rankings by the passages' keys, so that a passage which its owner and the app both have counts once."""
 
-    def places(ranking: Sequence[int]) -> list[tuple[str, int]]:
+    def places(ranking: Sequence[int]) -> list[Hashable]:
         return list(dict.fromkeys(keys[rowid] for rowid in ranking if rowid in keys))[:depth]
 
     rowids = {key: rowid for rowid, key in keys.items()}
