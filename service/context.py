@@ -15,6 +15,7 @@ from service.apps import App
 from service.backends.interfaces import DocumentStore, Embedder, Message, Path, Search, Snapshot, VectorIndex
 from service.errors import ContextTooLong
 from service.models import JSON, Call, Exchange, Passage, Scope, timestamp
+from service.records import to_text
 from service.scope import shared
 from service.tokenizer import count_tokens
 
@@ -135,7 +136,7 @@ def build(app: App, question: str, history: Sequence[Exchange], data: dict[str, 
     if room < 0:
         raise ContextTooLong("The message and your data are longer than this app's prompt may be. Shorten the message.")
     rows = [passage_row(n, passage) for n, passage in enumerate(found.passages, 1)]
-    sizes = (count_tokens(json.dumps(row, ensure_ascii=False)) for row in rows)
+    sizes = (count_tokens(to_text(row)) for row in rows)
     rows, left = fitting(rows, sizes, room - PASSAGE_TOKENS)
     room = left if rows else room
     turns, room = fitting(history[::-1], (turn.tokens for turn in history[::-1]), room)
@@ -147,7 +148,7 @@ def build(app: App, question: str, history: Sequence[Exchange], data: dict[str, 
     for turn in reversed(turns):
         messages += [Message("user", turn.prompt), Message("assistant", turn.reply)]
     if rows:
-        messages.append(Message("user", json.dumps({"passages": rows}, ensure_ascii=False)))
+        messages.append(Message("user", to_text({"passages": rows})))
     messages.append(Message("user", question))
     return Prompt(tuple(messages), found.passages[: len(rows)], budget - room)
 

@@ -9,7 +9,6 @@ Models with larger vocabularies need fewer tokens, above all outside of Latin sc
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
 # A Latin word, a number, or one character that is no space: punctuation, and letters of scripts that WordPiece cuts one by one.
@@ -33,10 +32,13 @@ SYLLABLE = 20
 LONGEST_KNOWN = 32
 """Characters of what is remembered; longer parts are few, and could be of any length."""
 
+MOST_KNOWN = 1 << 15
+"""So many, and all are forgotten: to keep those that were used last would take longer than to measure the rest again."""
+
 
 def count_tokens(text: str) -> int:
     """Return the estimated number of tokens; never more for two texts joined by a space than for both counted apart."""
-    return -(-sum(known(part) if len(part) <= LONGEST_KNOWN else measure(part) for part in text.split()) // 10)
+    return -(-sum(map(known, text.split())) // 10)
 
 
 def measure(part: str) -> int:
@@ -44,8 +46,19 @@ def measure(part: str) -> int:
     return sum(map(piece_cost, PIECE.findall(part)))
 
 
-known = lru_cache(maxsize=1 << 14)(measure)
-"""Texts are made of few words, again and again."""
+class Known(dict[str, int]):
+    """What parts take, measured once: texts are made of few words, again and again."""
+
+    def __missing__(self, part: str) -> int:
+        taken = measure(part)
+        if len(part) <= LONGEST_KNOWN:
+            if len(self) >= MOST_KNOWN:
+                self.clear()
+            self[part] = taken
+        return taken
+
+
+known = Known().__getitem__
 
 
 def piece_cost(piece: str) -> int:
