@@ -16,6 +16,7 @@ from service.context import documents_path
 from service.conversations import chat_path, fingerprint, turn_path
 from service.models import Call, Chat, Chunk, Passage, Scope, Turn, TurnStatus, timestamp
 from service.records import to_record
+from service.tokenizer import count_tokens
 from service.usage import ledger_write
 
 BATCH = 400
@@ -85,7 +86,7 @@ def plant_chunks(backends: Backends, scope: Scope, first: int, count: int) -> No
         vectors = directions.standard_normal((len(texts), backends.embedder.dimensions), np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         writes = [
-            Set(documents_path(scope, document, "chunks", str(n)), to_record(Chunk(n=n, text=text)))
+            Set(documents_path(scope, document, "chunks", str(n)), to_record(chunk(n, text)))
             for (document, n), text in zip(places, texts, strict=True)
         ]
         backends.documents.commit(scope, writes)
@@ -95,6 +96,10 @@ def plant_chunks(backends: Backends, scope: Scope, first: int, count: int) -> No
         ]
         entries = zip(passages, vectors, strict=True)
         backends.vectors.upsert(scope, [Entry(passage, vector, backends.embedder.name) for passage, vector in entries])
+
+
+def chunk(n: int, text: str) -> Chunk:
+    return Chunk(n=n, text=text, tokens=count_tokens(text))
 
 
 def vocabulary() -> Sequence[str]:

@@ -17,7 +17,7 @@ from service.backends.registry import build as build_backends
 from service.chat.events import ClientLeft, Ended, Failed, Save, Saved, Tick, TurnInput
 from service.chat.prepare import Prepared
 from service.config import Settings
-from service.context import Retrieved, build
+from service.context import Around, Retrieved, build
 from service.errors import ContextTooLong, PreconditionFailed, UpstreamBusy
 from service.models import Exchange, Passage, Scope
 from service.services import assemble
@@ -43,7 +43,7 @@ def passage(n: int, text: str = "") -> Passage:
 
 
 def found(*passages: Passage, around: tuple[str, str] = ("before", "after")) -> Retrieved:
-    return Retrieved(passages, (around,) * len(passages))
+    return Retrieved(passages, (Around(*around, sum(map(count_tokens, around))),) * len(passages))
 
 
 def test_everything_that_fits_goes_in() -> None:
