@@ -156,7 +156,7 @@ def build(app: App, question: str, history: Sequence[Exchange], data: dict[str, 
     if room < 0:
         raise ContextTooLong("The message and your data are longer than this app's prompt may be. Shorten the message.")
     rows = [passage_row(n, passage) for n, passage in enumerate(found.passages, 1)]
-    sizes = (count_tokens(to_text(row)) for row in rows)
+    sizes = (count_tokens(json.dumps(row, ensure_ascii=False)) for row in rows)
     rows, left = fitting(rows, sizes, room - PASSAGE_TOKENS)
     room = left if rows else room
     turns, room = fitting(history[::-1], (turn.tokens for turn in history[::-1]), room)
