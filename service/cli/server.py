@@ -31,6 +31,7 @@ from service.app import create_app
 from service.cli.connection import ClientSocket
 from service.cli.lending import LentConnection
 from service.cli.output import sentence
+from service.cli.threads import Threads
 from service.config import Settings
 from service.errors import BrainstemError
 
@@ -84,15 +85,12 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[TAKES_OVER] = True
-        headers: list[tuple[str, str]] = []
-
-        def start(status: str, told: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
-            headers[:] = told
-            return start_response(status, told, *rest)
-
-        body = self._flask(environ, start)
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+        body = self._flask(environ, lambda *told: begun.append(told))
+        [(status, headers)] = begun
         if isinstance(body, Answer):
             raise HandedOver(body, headers)
+        start_response(status, headers)
         return body
 
 
@@ -217,14 +215,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         result.set_result(stays)
         self.finish_request(conn, result)
 
+    def get_thread_pool(self) -> Threads[TConn]:
+        return Threads(self.cfg.threads, self._answer)
+
     def enqueue_req(self, conn: TConn) -> None:
-        """Have a request answered by a thread of the pool; what follows, if its connection was not lent, is for the main loop."""
+        self.tpool.submit(conn)
 
-        def over(answered: Future[object]) -> None:
-            if answered.cancelled() or answered.exception() or answered.result() is not LENT:
-                self.method_queue.defer(self.finish_request, conn, answered)
-
-        self.tpool.submit(self.handle, conn).add_done_callback(over)
+    def _answer(self, conn: TConn) -> None:
+        """Answer a request; what follows, if its connection was not lent, is for the main loop."""
+        answered: Future[object] = Future()
+        try:
+            stays = self.handle(conn)
+            if stays is LENT:
+                return
+            answered.set_result(stays)
+        except BaseException as error:  # noqa: BLE001  # the main loop closes the connection
+            answered.set_exception(error)
+        self.method_queue.defer(self.finish_request, conn, answered)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._stop(STREAM_SECONDS)
