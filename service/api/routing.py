@@ -185,7 +185,8 @@ def render(answer: msgspec.Struct | Reply | Response) -> Response:
 
 
 def report_request(level: int, started: float, fields: dict[str, log.Field], status: int) -> None:
-    log.event("request", level, **fields, status=status, ms=round((time.monotonic() - started) * 1000, 1))
+    with log.bind(**fields):
+        log.event("request", level, status=status, ms=round((time.monotonic() - started) * 1000, 1))
 
 
 def register(app: Flask) -> None:

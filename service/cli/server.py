@@ -85,12 +85,15 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[TAKES_OVER] = True
-        begun: list[tuple[str, list[tuple[str, str]]]] = []
-        body = self._flask(environ, lambda *told: begun.append(told))
-        [(status, headers)] = begun
+        headers: list[tuple[str, str]] = []
+
+        def start(status: str, told: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
+            headers[:] = told
+            return start_response(status, told, *rest)
+
+        body = self._flask(environ, start)
         if isinstance(body, Answer):
             raise HandedOver(body, headers)
-        start_response(status, headers)
         return body
 
 
