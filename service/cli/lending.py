@@ -51,7 +51,7 @@ class LentConnection:
         self._head = b""
         self._unsent = bytearray()
         self._taken = 0
-        self._gone = self._ending = self._idle = self._leaving = False
+        self._gone = self._ending = self._looking = self._idle = self._leaving = False
         self._left: Callable[[], None] | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -63,6 +63,7 @@ class LentConnection:
             self._loop.call_soon(left)
         else:
             self._loop.add_reader(self._file, self._look)
+            self._looking = True
 
     def begin(self, status: int, headers: dict[str, str], length: int | None) -> None:
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date(int(time.time()))}"]
@@ -132,7 +133,11 @@ class LentConnection:
         except OSError:
             here = b""
         if not self._idle:
-            self._loop.remove_reader(self._file) if here else self.cut()
+            if here:
+                self._looking = False
+                self._loop.remove_reader(self._file)
+            else:
+                self.cut()
             return
         self._stop_waiting()
         if here:
@@ -143,7 +148,8 @@ class LentConnection:
     def _wait(self) -> None:
         """Wait for the next request."""
         self._idle = True
-        self._loop.add_reader(self._file, self._look)
+        if not self._looking:
+            self._loop.add_reader(self._file, self._look)
         self._patience = self._loop.call_later(self._idle_seconds, self._close)
 
     def _stop_waiting(self) -> None:
