@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from service.api import cors, local, problems, routing
@@ -17,6 +20,13 @@ from service.config import Settings
 from service.services import Services, assemble
 
 
+class Synchronous(Flask):
+    """Flask without coroutines, for which it looks at each function before each call."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the WSGI application; raises `ConfigError`. It delivers jobs too, from the moment on that it is made."""
     settings = settings or Settings.load()
@@ -28,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def create_flask(services: Services) -> Flask:
     """Make the Flask application of assembled services."""
-    app = Flask("brainstem", static_folder=None)
+    app = Synchronous("brainstem", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions["brainstem"] = services
     routing.register(app)

@@ -43,7 +43,8 @@ class Connection(Protocol):
     def begin(self, status: int, headers: dict[str, str], length: int | None) -> None:
         """Send the head, in which these headers come before the response's; without a length the body comes in pieces."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send a piece of the body, which the last one ends."""
 
     def behind(self) -> asyncio.Future[None] | None:
         """What to wait for before more is written, while the client takes less than it is sent."""
@@ -76,7 +77,7 @@ class Answer:
         try:
             if self._streams:
                 connection.begin(200, {}, None)
-                streamed = Streamed(self._request_id, connection.write, connection.behind)
+                streamed = Streamed(self._request_id, connection)
                 await self._turning.run(streamed)
                 if not streamed.whole:
                     connection.abort()
@@ -86,7 +87,7 @@ class Answer:
                 await self._turning.run(last)
                 status, headers, body = whole(last, self._request_id)
                 connection.begin(status, headers, len(body))
-                connection.write(body)
+                connection.write(body, last=True)
                 self.report(status)
         except Exception as error:  # noqa: BLE001  # nobody awaits this: the connection must not be left open
             log.event("answer_crashed", logging.ERROR, error, request=self._request_id)
@@ -147,21 +148,19 @@ class Queued:
 class Streamed:
     """Sends each event on, encoded."""
 
-    def __init__(
-        self, request_id: str, write: Callable[[bytes], None], behind: Callable[[], asyncio.Future[None] | None]
-    ) -> None:
+    def __init__(self, request_id: str, connection: Connection) -> None:
         self._request_id = request_id
-        self._write = write
+        self._connection = connection
         self._number = 0
-        self.behind = behind
+        self.behind = connection.behind
         self.whole = False
         """Whether the last event was sent."""
 
     def hear(self, events: Sequence[ClientEvent]) -> None:
         frames = [sse(event, number, self._request_id) for number, event in enumerate(events, self._number + 1)]
         self._number += len(events)
-        self._write(b"".join(frames))
         self.whole = isinstance(events[-1], Done | Error)
+        self._connection.write(b"".join(frames), last=self.whole)
 
 
 class Last:

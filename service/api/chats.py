@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import msgspec
-from flask import Response, g, request
+from flask import Request, Response
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from service.api import cursors, schemas
 from service.api.answers import EVENT_STREAM, TAKES_OVER, Answer, Turning
@@ -51,9 +54,11 @@ def chats(services: Services) -> list[AnyOperation]:
         return Reply(204)
 
     def post_message(call: Call[NoQuery, MessageBody]) -> Response:
-        streams = wants_stream()
-        turn_id = call.body.id or key_id()
-        prepared = services.turns.prepare(call.scope, call.app, call.ids["chat"], turn_id, call.body.text, g.request_id)
+        streams = wants_stream(call.request.headers.get("Accept"))
+        turn_id = call.body.id or key_id(call.request)
+        prepared = services.turns.prepare(
+            call.scope, call.app, call.ids["chat"], turn_id, call.body.text, call.request_id
+        )
         tick = settings.heartbeat_seconds
         turning: Turning
         if isinstance(prepared, Prepared):
@@ -61,7 +66,8 @@ def chats(services: Services) -> list[AnyOperation]:
             turning = Pump(prepared, model, conversations, loop.saving, turn_seconds=seconds, tick=tick)
         else:
             turning = Follower(prepared, conversations, loop.saving, tick=tick)
-        return respond(Answer(loop, turning, g.request_id, streams=streams), streams=streams)
+        answer = Answer(loop, turning, call.request_id, streams=streams)
+        return respond(answer, streams=streams, taken_over=TAKES_OVER in call.request.environ)
 
     return [
         Operation(
@@ -88,9 +94,10 @@ def chats(services: Services) -> list[AnyOperation]:
     ]  # fmt: skip
 
 
-def wants_stream() -> bool:
-    """Whether the client asks for events; raises `NotAcceptable` if it takes neither events nor JSON."""
-    accepted = request.accept_mimetypes
+@lru_cache(maxsize=128)
+def wants_stream(accept: str | None) -> bool:
+    """Whether a client with this `Accept` asks for events; raises `NotAcceptable` if it takes neither events nor JSON."""
+    accepted = parse_accept_header(accept, MIMEAccept)
     if not accepted or accepted.best == "*/*":
         return False
     best = accepted.best_match(["application/json", EVENT_STREAM])
@@ -99,7 +106,7 @@ def wants_stream() -> bool:
     return best == EVENT_STREAM
 
 
-def key_id() -> str | None:
+def key_id(request: Request) -> str | None:
     """The turn's id that follows from an `Idempotency-Key`."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -109,9 +116,9 @@ def key_id() -> str | None:
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
-def respond(answer: Answer, *, streams: bool) -> Response:
+def respond(answer: Answer, *, streams: bool, taken_over: bool) -> Response:
     """The response whose body is an answer; where the server does not take it over and it comes whole, this waits for it."""
-    if not streams and TAKES_OVER not in request.environ:
+    if not streams and not taken_over:
         status, headers, body = answer.wait()
         return Response(body, status, headers)
     response = Response(answer, content_type=EVENT_STREAM if streams else "application/json", direct_passthrough=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response
+from flask.globals import request_ctx
 
 from service.apps import AppCatalog
 from service.errors import BrainstemError
@@ -16,9 +17,12 @@ def register(flask: Flask, apps: AppCatalog) -> None:
     """Answer preflights and mark answers for the origins of the app in the path."""
 
     def allowed() -> str | None:
+        request = request_ctx.request
         origin = request.headers.get("Origin")
+        if origin is None:
+            return None
         parts = request.path.split("/")
-        if origin is None or parts[1:3] != ["v1", "apps"] or len(parts) < 4:
+        if parts[1:3] != ["v1", "apps"] or len(parts) < 4:
             return None
         try:
             return origin if origin in apps.get(parts[3]).file.access.origins else None
@@ -27,6 +31,7 @@ def register(flask: Flask, apps: AppCatalog) -> None:
 
     @flask.before_request
     def preflight() -> Response | None:
+        request = request_ctx.request
         if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
             return None
         response = Response(status=204)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from flask import request
+from flask import Request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -74,7 +74,7 @@ def shelf(services: Services, kind: Shelf) -> list[AnyOperation]:
         return document_answer(ingestion.document(kind.scope(call.scope), call.ids["document"]))
 
     def add_document(call: Call[NoQuery, None]) -> Reply:
-        file = uploaded_file(settings.max_upload_bytes)
+        file = uploaded_file(call.request, settings.max_upload_bytes)
         scope = kind.scope(call.scope)
         received = ingestion.receive(scope, file.stream, file.filename or "", file.mimetype)  # type: ignore[arg-type]
         services.jobs.submit_ingestion(scope, received)
@@ -115,7 +115,7 @@ def shelf(services: Services, kind: Shelf) -> list[AnyOperation]:
     ]  # fmt: skip
 
 
-def uploaded_file(limit: int) -> FileStorage:
+def uploaded_file(request: Request, limit: int) -> FileStorage:
     """The one file of a multipart body; raises `TooLarge` as soon as it is."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as multipart/form-data, in the field `file`.")

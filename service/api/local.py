@@ -6,7 +6,8 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from flask import Flask, Response, request, send_file
+from flask import Flask, Response, send_file
+from flask.globals import request_ctx
 
 from service.api import schemas
 from service.api.routing import AnyOperation, Call, Operation
@@ -69,7 +70,8 @@ def refuse_foreign_hosts(app: Flask) -> None:
 
     @app.before_request
     def check_host() -> None:
-        name, _, port = request.host.lower().rpartition(":")
-        host = name if port.isdigit() else request.host.lower()
+        given = request_ctx.request.host.lower()
+        name, _, port = given.rpartition(":")
+        host = name if port.isdigit() else given
         if host not in ("localhost", "127.0.0.1", "[::1]"):
             raise Forbidden("A local server answers only to localhost and 127.0.0.1.")

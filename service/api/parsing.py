@@ -27,16 +27,17 @@ def read_body(request: Request, limit: int) -> bytes:
     Werkzeug cuts a chunked body at its own limit without a word, so the limit is kept here, by a loop.
     """
     check_encoding(request)
-    if request.content_length is not None and request.content_length > limit:
+    length = request.content_length
+    if length is not None and length > limit:
         raise TooLarge(f"The body may have {limit} bytes.")
     blocks: list[bytes] = []
     size = 0
-    while block := read_block(request):
+    while size != length and (block := read_block(request)):
         size += len(block)
         if size > limit:
             raise TooLarge(f"The body may have {limit} bytes.")
         blocks.append(block)
-    if request.content_length is not None and size < request.content_length:
+    if length is not None and size < length:
         raise BadRequest("The body ended before its Content-Length.")
     return b"".join(blocks)
 
@@ -73,7 +74,7 @@ def read_json(request: Request, limit: int) -> object:
 def parse_json(text: str) -> dict[str, object]:
     check_depth(text)
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_constant, parse_float=finite)
+        value = decode(text)
     except BadRequest:
         raise
     except (ValueError, RecursionError):
@@ -87,6 +88,8 @@ def parse_json(text: str) -> dict[str, object]:
 
 def check_depth(text: str) -> None:
     """Refuse nesting before the parser recurses into it; brackets inside strings do not count."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
     depth = 0
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
         if token[0] in "[{":
@@ -113,6 +116,9 @@ def finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise BadRequest("A number is too large.")
     return value
+
+
+decode = json.JSONDecoder(object_pairs_hook=unique, parse_constant=refuse_constant, parse_float=finite).decode
 
 
 def refuse_surrogates(value: object) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import msgspec
-from flask import Flask, Response, g
+from flask import Flask, Response
+from flask.globals import app_ctx
 from werkzeug.exceptions import HTTPException
 
 from service import errors
@@ -51,7 +52,7 @@ def answer(error: BrainstemError | TurnError, request_id: str) -> tuple[int, dic
 
 
 def respond(error: BrainstemError | TurnError) -> Response:
-    status, headers, body = answer(error, g.request_id)
+    status, headers, body = answer(error, app_ctx.g.request_id)
     return Response(body, status, headers)
 
 

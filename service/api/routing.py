@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Request, Response
+from flask.globals import app_ctx, request_ctx
 
 from service import logging as log
 from service.api import parsing
@@ -38,6 +39,8 @@ class Call(Generic[Q, B]):
     `scope` and `app` are there for members and admins, `principal` for them and for who signed in.
     """
 
+    request: Request
+    request_id: str
     ids: dict[str, str]
     query: Q
     body: B
@@ -116,9 +119,11 @@ def view(services: Services, operation: AnyOperation) -> Callable[..., Response]
     """Wrap an operation: who calls, may they, is what they send sound; only then the handler runs."""
 
     def run(**ids: str) -> Response:
+        # The things themselves: Flask's proxies look them up anew each time.
+        request, state = request_ctx.request, app_ctx.g
         principal = app = scope = None
         if operation.access == "service":
-            admit_service(services)
+            admit_service(services, request)
         elif operation.access != "public":
             principal = authenticate(
                 services.backends.tokens,
@@ -132,18 +137,19 @@ def view(services: Services, operation: AnyOperation) -> Callable[..., Response]
             if operation.access == "admin" and member.role is not Role.ADMIN:
                 raise Forbidden("Only an admin of this app may do this.")
             scope = member.scope
-            g.log_fields["app"] = app.id
+            state.log_fields["app"] = app.id
         checked = {
             name: value if operation.access == "public" else parsing.check_id(value) for name, value in ids.items()
         }
         query = parsing.query_struct(request, operation.query)
-        body = read_body(services, operation)
-        return render(operation.handler(Call(checked, query, body, principal, app, scope)))
+        body = read_body(services, operation, request)
+        call = Call(request, state.request_id, checked, query, body, principal, app, scope)
+        return render(operation.handler(call))
 
     return run
 
 
-def admit_service(services: Services) -> None:
+def admit_service(services: Services, request: Request) -> None:
     settings = services.settings
     authenticate_service(
         services.backends.tokens,
@@ -153,7 +159,7 @@ def admit_service(services: Services) -> None:
     )
 
 
-def read_body(services: Services, operation: AnyOperation) -> object:
+def read_body(services: Services, operation: AnyOperation, request: Request) -> object:
     if operation.upload:
         return None
     limit = services.settings.max_body_bytes
@@ -188,20 +194,23 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.request_id = uuid.uuid4().hex
-        g.started = time.monotonic()
-        g.log_fields = {}
-        g.binding = log.bind(request=g.request_id)
-        g.binding.__enter__()
+        state = app_ctx.g
+        state.request_id = uuid.uuid4().hex
+        state.started = time.monotonic()
+        state.log_fields = {}
+        state.binding = log.bind(request=state.request_id)
+        state.binding.__enter__()
 
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers["X-Request-Id"] = g.request_id
+        request, state = request_ctx.request, app_ctx.g
+        response.headers["X-Request-Id"] = state.request_id
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         level = logging.DEBUG if request.endpoint in ("system.health", "pages.asset") else logging.INFO
-        fields = {"method": request.method, "route": str(request.url_rule or "-"), **g.log_fields}
-        report = partial(report_request, level, g.started, {"request": g.request_id, **fields})
+        route = {"method": request.method, "route": str(request.url_rule or "-")}
+        fields = {"request": state.request_id, **route, **state.log_fields}
+        report = partial(report_request, level, state.started, fields)
         if isinstance(response.response, Answer):
             response.response.report = report
         else:
@@ -210,5 +219,6 @@ def register(app: Flask) -> None:
 
     @app.teardown_request
     def end(_: BaseException | None) -> None:
-        if "binding" in g:
-            g.binding.__exit__(None, None, None)
+        state = app_ctx.g
+        if "binding" in state:
+            state.binding.__exit__(None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import time
 from contextlib import suppress
@@ -13,11 +14,14 @@ LINGER_BYTES = 1 << 16
 
 
 class ClientSocket(socket.socket):
-    """A socket whose blocking calls end: a request must be read within a time, and each block of an answer be taken within one.
+    """A socket whose calls end: a request must be read within a time, and each block of an answer be taken within one.
 
-    Calls with a timeout of their own, or none to wait for, are left as they are.
+    It never blocks, whatever gunicorn sets, but waits itself where there is something to wait for: to switch from one to the
+    other is a system call, at which a thread gives the interpreter up to the others. A timeout that gunicorn sets is kept to
+    by what it reads.
     """
 
+    _timeout: float | None
     _receive_seconds: float
     _send_seconds: float
     _receive_by: float
@@ -26,6 +30,8 @@ class ClientSocket(socket.socket):
     def adopt(cls, accepted: socket.socket, *, receive_seconds: float, send_seconds: float) -> ClientSocket:
         """Take over a socket that was accepted; the old object is of no use any more."""
         adopted = cls(fileno=accepted.detach())
+        super(cls, adopted).setblocking(False)
+        adopted._timeout = None
         adopted._receive_seconds = receive_seconds
         adopted._send_seconds = send_seconds
         adopted.expect_request()
@@ -35,36 +41,41 @@ class ClientSocket(socket.socket):
         """Begin the time within which a request, its body included, must have come."""
         self._receive_by = time.monotonic() + self._receive_seconds
 
+    def setblocking(self, flag: bool) -> None:
+        self._timeout = None if flag else 0.0
+
+    def settimeout(self, value: float | None) -> None:
+        self._timeout = value
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
+
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        if self.gettimeout() is not None:
-            return super().recv(size, flags)
-        left = self._receive_by - time.monotonic()
         try:
-            # Never 0, with which a socket does not wait for what is here already.
-            self.settimeout(max(left, 0.001))
             return super().recv(size, flags)
-        except TimeoutError:
-            # The request may still be refused in words; nothing more of it is read.
-            self._shut(socket.SHUT_RD)
-            raise ConnectionResetError(errno.ECONNRESET, "The client sends too slowly.") from None
-        finally:
-            self.settimeout(None)
+        except BlockingIOError:
+            if self._timeout == 0.0:
+                raise
+        if self._timeout is not None:
+            self._wait(select.POLLIN, self._timeout)
+        else:
+            try:
+                self._wait(select.POLLIN, self._receive_by - time.monotonic())
+            except TimeoutError:
+                # The request may still be refused in words; nothing more of it is read.
+                self._shut(socket.SHUT_RD)
+                raise ConnectionResetError(errno.ECONNRESET, "The client sends too slowly.") from None
+        return super().recv(size, flags)
 
     def sendall(self, data: bytes | memoryview, flags: int = 0, /) -> None:  # type: ignore[override]  # what is sent here is bytes
-        if self.gettimeout() is not None:
-            return super().sendall(data, flags)
         blocks = memoryview(data)
         try:
-            self.settimeout(self._send_seconds)
-            # In blocks, for the timeout is of a whole call: a slow line may take long for a large answer.
+            # The time is a block's: a slow line may take long for a large answer.
             for start in range(0, len(blocks), BLOCK_BYTES):
-                super().sendall(blocks[start : start + BLOCK_BYTES], flags)
+                self._send_block(blocks[start : start + BLOCK_BYTES])
         except TimeoutError:
             self._shut(socket.SHUT_RDWR)
             raise BrokenPipeError(errno.EPIPE, "The client does not read.") from None
-        finally:
-            self.settimeout(None)
-        return None
 
     def say_goodbye(self) -> None:
         """Let the client take the end of an answer and hang up, for a moment; then nothing of it is waited for any more."""
@@ -73,11 +84,25 @@ class ClientSocket(socket.socket):
         with suppress(OSError):
             while drained < LINGER_BYTES and (left := end - time.monotonic()) > 0:
                 self.settimeout(left)
-                piece = super().recv(4096)
+                piece = self.recv(4096)
                 if not piece:
                     break
                 drained += len(piece)
         self._shut(socket.SHUT_RD)
+
+    def _send_block(self, block: memoryview) -> None:
+        end = time.monotonic() + self._send_seconds
+        while block:
+            try:
+                block = block[self.send(block) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT, end - time.monotonic())
+
+    def _wait(self, event: int, seconds: float) -> None:
+        waiting = select.poll()
+        waiting.register(self, event)
+        if not waiting.poll(max(seconds, 0.0) * 1000):
+            raise TimeoutError
 
     def _shut(self, how: int) -> None:
         with suppress(OSError):

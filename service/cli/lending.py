@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from service.cli.connection import BLOCK_BYTES, LINGER_SECONDS
+
+send = ctypes.PyDLL(None).send
+"""As `socket.send`, but keeps the interpreter meanwhile: for each token the loop would have to wait until a thread gives it back."""
+send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+send.restype = ctypes.c_ssize_t
 
 
 class LentConnection:
@@ -40,9 +48,10 @@ class LentConnection:
         self._idle_seconds = idle_seconds
         self._asked = asked
         self._returned = returned
+        self._head = b""
         self._unsent = bytearray()
         self._taken = 0
-        self._gone = self._ending = self._idle = self._leaving = False
+        self._gone = self._ending = self._looking = self._idle = self._leaving = False
         self._left: Callable[[], None] | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -54,12 +63,12 @@ class LentConnection:
             self._loop.call_soon(left)
         else:
             self._loop.add_reader(self._file, self._look)
+            self._looking = True
 
     def begin(self, status: int, headers: dict[str, str], length: int | None) -> None:
-        named = {name.lower() for name in headers}
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {formatdate(usegmt=True)}"]
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines += [f"{name}: {value}" for name, value in self._headers if name.lower() not in named]
+        lines += [f"{name}: {value}" for name, value in self._headers if name not in headers]
         if length is not None:
             lines.append(f"Content-Length: {length}")
         elif self._pieces:
@@ -68,11 +77,13 @@ class LentConnection:
             self._stays = False
         self._pieces = self._pieces and length is None
         lines.append(f"Connection: {'keep-alive' if self._stays else 'close'}")
-        self._send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        # It goes with what is written first, which follows at once.
+        self._head = "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def write(self, data: bytes) -> None:
-        if data:
-            self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._pieces else data)
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        if self._pieces:
+            data = b"%x\r\n%b\r\n%b" % (len(data), data, b"0\r\n\r\n" if last else b"")
+        self._send(data)
 
     def behind(self) -> asyncio.Future[None] | None:
         if self._gone or len(self._unsent) < BLOCK_BYTES:
@@ -83,8 +94,6 @@ class LentConnection:
 
     def end(self) -> None:
         self._ending = True
-        if self._pieces:
-            self._send(b"0\r\n\r\n")
         if not self._unsent:
             self._return()
 
@@ -124,7 +133,11 @@ class LentConnection:
         except OSError:
             here = b""
         if not self._idle:
-            self._loop.remove_reader(self._file) if here else self.cut()
+            if here:
+                self._looking = False
+                self._loop.remove_reader(self._file)
+            else:
+                self.cut()
             return
         self._stop_waiting()
         if here:
@@ -135,7 +148,8 @@ class LentConnection:
     def _wait(self) -> None:
         """Wait for the next request."""
         self._idle = True
-        self._loop.add_reader(self._file, self._look)
+        if not self._looking:
+            self._loop.add_reader(self._file, self._look)
         self._patience = self._loop.call_later(self._idle_seconds, self._close)
 
     def _stop_waiting(self) -> None:
@@ -147,8 +161,13 @@ class LentConnection:
     def _send(self, data: bytes) -> None:
         if self._gone:
             return
+        if self._head:
+            data, self._head = self._head + data, b""
         if not self._unsent:
-            sent = self._try(data)
+            # Whatever is wrong is told by the other way to send.
+            sent = send(self._client.fileno(), data, len(data), 0)
+            if sent < 0:
+                sent = self._try(data)
             if sent == len(data) or self._gone:
                 return
             data = data[sent:]
@@ -227,3 +246,8 @@ class LentConnection:
         with suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
         self._returned(False)
+
+
+@lru_cache(maxsize=1)
+def date(second: int) -> str:
+    return formatdate(second, usegmt=True)

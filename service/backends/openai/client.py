@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import weakref
 from collections.abc import AsyncGenerator
-from types import SimpleNamespace
+from contextvars import ContextVar
+from functools import partial
 
 import aiohttp
 import httpcore2
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -84,6 +87,15 @@ def mapped(exc: Exception) -> BrainstemError:
     raise exc
 
 
+class Reached:
+    """Whether a request reached the provider on a connection that was made for it, for otherwise that had served another."""
+
+    new = False
+
+
+reaching: ContextVar[Reached] = ContextVar("reaching")
+
+
 class Client:
     """Asks one address, from whatever loop; a loop's connections end with it or with this, whichever comes first."""
 
@@ -97,12 +109,13 @@ class Client:
         for name in ("aiohttp.client", "aiohttp.internal"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
-    async def post(self, body: bytes, key: str, reached: SimpleNamespace) -> aiohttp.ClientResponse:
-        """Send a request and return its answer, unread; `reached.reused` tells whether its connection had served another."""
+    async def post(self, body: bytes, key: str, reached: Reached) -> aiohttp.ClientResponse:
+        """Send a request and return its answer, unread."""
+        reaching.set(reached)
         session, url = await self._session(), URL(self._url)
         # An address with a name and password in it is asked with those.
         headers = {} if url.user else {"Authorization": f"Bearer {sendable(key)}"}
-        return await session.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=reached)
+        return await session.post(url, data=body, headers=headers, allow_redirects=False)
 
     async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -116,11 +129,13 @@ class Client:
         return self._sessions[loop]
 
     def _open(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(reuse)
+        # No limit of its own: there are as many calls as the service has streams.
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._tls, socket_factory=connect
+        )
+        connector._factory = partial(Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a subclass
         return aiohttp.ClientSession(
-            # No limit of its own: there are as many calls as the service has streams.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._tls),
+            connector=connector,
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
@@ -131,7 +146,6 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_seconds),
             auto_decompress=False,
             trust_env=False,
-            trace_configs=[trace],
         )
 
 
@@ -155,8 +169,17 @@ def end(loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[None, None]) -
         asyncio.run_coroutine_threadsafe(lifetime.aclose(), loop)
 
 
-async def reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = True
+def connect(address: aiohttp.AddrInfoType) -> socket.socket:
+    reaching.get().new = True
+    return socket.socket(*address[:3])
+
+
+class Handler(ResponseHandler):
+    """aiohttp's, but for each chunk that is read it would have the parser go on, also where that was not held up."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
 
 class Call:
@@ -178,12 +201,12 @@ class Call:
         async with asyncio.timeout_at(self._deadline):
             attempt = 0
             while True:
-                reached = SimpleNamespace(reused=False)
+                reached = Reached()
                 try:
                     return await self._ask(body, key, reached)
                 except FAILURES as exc:
                     refusal = exc.refusal if isinstance(exc, Refused) else None
-                    if not refusal and not another_connection(exc, attempt, reused=reached.reused):
+                    if not refusal and not another_connection(exc, attempt, reused=not reached.new):
                         raise
                     pause = retries.pause(refusal, attempt, self._loop.time() - self._began)
                     if pause is None:
@@ -230,7 +253,7 @@ class Call:
                 connection.transport.abort()
             self._response.close()
 
-    async def _ask(self, body: bytes, key: str, reached: SimpleNamespace) -> None:
+    async def _ask(self, body: bytes, key: str, reached: Reached) -> None:
         response = await self._client.post(body, key, reached)
         self._response = response
         self._watch(response)

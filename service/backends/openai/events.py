@@ -143,9 +143,6 @@ class Decoder:
             # The text of the error would quote the provider's.
             raise UpstreamProtocol("The model's provider sent an event that cannot be read.") from None
         self.chunks += 1
-        self._chunk(chunk, events)
-
-    def _chunk(self, chunk: Chunk, events: list[ModelEvent]) -> None:
         if chunk.error is not None or chunk.object == "error":
             raise failure(chunk)
         if chunk.usage:
