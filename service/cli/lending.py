@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +12,6 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from service.cli.connection import BLOCK_BYTES, LINGER_SECONDS
-
-send = ctypes.PyDLL(None).send
-"""As `socket.send`, but keeps the interpreter meanwhile: for each token the loop would have to wait until a thread gives it back."""
-send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
-send.restype = ctypes.c_ssize_t
 
 
 class LentConnection:
@@ -164,10 +158,7 @@ class LentConnection:
         if self._head:
             data, self._head = self._head + data, b""
         if not self._unsent:
-            # Whatever is wrong is told by the other way to send.
-            sent = send(self._client.fileno(), data, len(data), 0)
-            if sent < 0:
-                sent = self._try(data)
+            sent = self._try(data)
             if sent == len(data) or self._gone:
                 return
             data = data[sent:]

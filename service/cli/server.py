@@ -31,7 +31,6 @@ from service.app import create_app
 from service.cli.connection import ClientSocket
 from service.cli.lending import LentConnection
 from service.cli.output import sentence
-from service.cli.threads import Threads
 from service.config import Settings
 from service.errors import BrainstemError
 
@@ -218,23 +217,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         result.set_result(stays)
         self.finish_request(conn, result)
 
-    def get_thread_pool(self) -> Threads[TConn]:
-        return Threads(self.cfg.threads, self._answer)
-
     def enqueue_req(self, conn: TConn) -> None:
-        self.tpool.submit(conn)
+        """Have a request answered by a thread of the pool; what follows, if its connection was not lent, is for the main loop."""
 
-    def _answer(self, conn: TConn) -> None:
-        """Answer a request; what follows, if its connection was not lent, is for the main loop."""
-        answered: Future[object] = Future()
-        try:
-            stays = self.handle(conn)
-            if stays is LENT:
-                return
-            answered.set_result(stays)
-        except BaseException as error:  # noqa: BLE001  # the main loop closes the connection
-            answered.set_exception(error)
-        self.method_queue.defer(self.finish_request, conn, answered)
+        def over(answered: Future[object]) -> None:
+            if answered.cancelled() or answered.exception() or answered.result() is not LENT:
+                self.method_queue.defer(self.finish_request, conn, answered)
+
+        self.tpool.submit(self.handle, conn).add_done_callback(over)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._stop(STREAM_SECONDS)

@@ -12,11 +12,9 @@ import socket
 import weakref
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
-from functools import partial
 
 import aiohttp
 import httpcore2
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -133,7 +131,6 @@ class Client:
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._tls, socket_factory=connect
         )
-        connector._factory = partial(Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a subclass
         return aiohttp.ClientSession(
             connector=connector,
             headers={
@@ -172,14 +169,6 @@ def end(loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[None, None]) -
 def connect(address: aiohttp.AddrInfoType) -> socket.socket:
     reaching.get().new = True
     return socket.socket(*address[:3])
-
-
-class Handler(ResponseHandler):
-    """aiohttp's, but for each chunk that is read it would have the parser go on, also where that was not held up."""
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
 
 class Call:
