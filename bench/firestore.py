@@ -11,16 +11,17 @@ import operator
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import grpc
+import uvloop
+from grpc import StatusCode
 
+from bench.http2 import Connection, Handler, Refused
 from bench.upstream import PORT_LINE
 from service.backends.google.firestore import messages
 from service.backends.google.firestore.connection import Message
 
-SERVICE = "google.firestore.v1.Firestore"
 NAME = "__name__"
 COMPARE: Mapping[int, Callable[[Any, Any], bool]] = {
     messages.StructuredQuery.FieldFilter.EQUAL: operator.eq,
@@ -38,14 +39,13 @@ class Database:
         self._collections: dict[str, dict[str, Message]] = defaultdict(dict)
         self._time = time.time_ns()
 
-    async def get(self, request: Message, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+    def get(self, request: Message) -> list[Message]:
         """BatchGetDocuments."""
         reply = messages.REPLIES["BatchGetDocuments"]
-        for name in request.documents:
-            found = self._find(name)
-            yield reply(found=found) if found else reply(missing=name)
+        found = ((name, self._find(name)) for name in request.documents)
+        return [reply(found=document) if document else reply(missing=name) for name, document in found]
 
-    async def query(self, request: Message, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+    def query(self, request: Message) -> list[Message]:
         """RunQuery, over one collection."""
         asked = request.structured_query
         [source] = asked.from_
@@ -62,14 +62,13 @@ class Database:
             keys = [name_or_value(one) for one in asked.start_at.values]
             places = [[value(one, order.field.field_path) for order in asked.order_by] for one in found]
             found = found[places.index(keys) + 1 :] if keys in places else []
-        for document in found[: asked.limit.value or None]:
-            yield messages.REPLIES["RunQuery"](document=document)
+        reply = messages.REPLIES["RunQuery"]
+        return [reply(document=document) for document in found[: asked.limit.value or None]]
 
-    async def commit(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    def commit(self, request: Message) -> list[Message]:
         """Commit: all writes or none."""
         for write in request.writes:
-            if refused := self._refuses(write):
-                await context.abort(*refused)
+            self._check(write)
         self._time = max(time.time_ns(), self._time + 1000)
         seconds, nanos = divmod(self._time, 1_000_000_000)
         done = messages.REPLIES["Commit"]()
@@ -79,32 +78,31 @@ class Database:
                 self._collections[collection].pop(name, None)
                 done.write_results.add()
                 continue
-            document = messages.Document(name=write.update.name)
+            document = messages.Document()
             known = self._collections[collection].get(name)
             if known and write.update_mask.field_paths:
                 document.CopyFrom(known)
-            for field, content in write.update.fields.items():
-                document.fields[field].CopyFrom(content)
+            document.MergeFrom(write.update)
             document.update_time.seconds, document.update_time.nanos = seconds, nanos - nanos % 1000
             self._collections[collection][name] = document
             done.write_results.add().update_time.CopyFrom(document.update_time)
-        return done
+        return [done]
 
     def _find(self, path: str) -> Message | None:
         collection, _, name = path.rpartition("/")
         return self._collections[collection].get(name)
 
-    def _refuses(self, write: Message) -> tuple[grpc.StatusCode, str] | None:
+    def _check(self, write: Message) -> None:
+        """Raise `Refused` if a write's precondition does not hold."""
         known = self._find(write.delete or write.update.name)
         asked = write.current_document
         match asked.WhichOneof("condition_type"):
             case "exists" if asked.exists and not known:
-                return grpc.StatusCode.NOT_FOUND, "No document to update"
+                raise Refused(StatusCode.NOT_FOUND, "No document to update")
             case "exists" if known and not asked.exists:
-                return grpc.StatusCode.ALREADY_EXISTS, "Document already exists"
+                raise Refused(StatusCode.ALREADY_EXISTS, "Document already exists")
             case "update_time" if not known or known.update_time != asked.update_time:
-                return grpc.StatusCode.FAILED_PRECONDITION, "The stored version does not match"
-        return None
+                raise Refused(StatusCode.FAILED_PRECONDITION, "The stored version does not match")
 
 
 def value(document: Message, path: str) -> Any:
@@ -132,27 +130,22 @@ def matches(document: Message, where: Message) -> bool:
     )
 
 
+def handled(request: Any, answer: Callable[[Message], list[Message]]) -> Handler:
+    return lambda message: [messages.serialize(reply) for reply in answer(request.FromString(message))]
+
+
 async def serve() -> None:
     database = Database()
     handlers = {
-        "BatchGetDocuments": grpc.unary_stream_rpc_method_handler(
-            database.get, messages.BatchGetDocumentsRequest.FromString, messages.serialize
-        ),
-        "RunQuery": grpc.unary_stream_rpc_method_handler(
-            database.query, messages.RunQueryRequest.FromString, messages.serialize
-        ),
-        "Commit": grpc.unary_unary_rpc_method_handler(
-            database.commit, messages.CommitRequest.FromString, messages.serialize
-        ),
+        "BatchGetDocuments": handled(messages.BatchGetDocumentsRequest, database.get),
+        "RunQuery": handled(messages.RunQueryRequest, database.query),
+        "Commit": handled(messages.CommitRequest, database.commit),
     }
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    sys.stdout.write(f"{PORT_LINE}{port}\n")
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(handlers), "127.0.0.1", 0)
+    sys.stdout.write(f"{PORT_LINE}{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
-    await server.wait_for_termination()
+    await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    uvloop.run(serve())
