@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
@@ -124,13 +124,13 @@ class Connection:
     def _finish(self, method: str, request: Message, call: Any, deadline: Deadline) -> list[Message]:
         import grpc
 
-        from service.backends.google.firestore import failures
-
         attempt, doubtful = 0, False
         while True:
             try:
                 return list(call)
             except grpc.RpcError as exc:
+                from service.backends.google.firestore import failures
+
                 code, details = failures.read(exc)
             pause = random.uniform(0.05, 0.1) * 2**attempt  # noqa: S311  # it spreads attempts and guards nothing
             if not failures.another_attempt(code, attempt, deadline.left - pause):
@@ -155,8 +155,14 @@ class Connection:
         )
         return self._stubs.setdefault(method, partial(OneReply, stub) if method == "Commit" else stub)
 
+    def name(self, place: Sequence[str]) -> str:
+        """Return the name of the document at a place."""
+        return f"{self.root}/{'/'.join(place)}"
+
     def open(self) -> grpc.Channel:
         """Return the channel; what the first call imports does not count against its deadline."""
+        if self._channel:
+            return self._channel
         from service.backends.google.firestore import failures, messages  # noqa: F401
 
         with self._lock:

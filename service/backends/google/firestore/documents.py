@@ -11,22 +11,19 @@ Transactions and increments are not used: both do the wrong thing when a reply i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from secrets import token_urlsafe
 
 from service.backends import checks
 from service.backends.checks import COMMIT
 from service.backends.google.firestore.connection import Connection, Deadline, Failed, Message
-from service.backends.google.firestore.indexes import APP, GROUPS
-from service.backends.interfaces import Create, Delete, Path, Query, Secrets, Set, Snapshot, Update, Write
+from service.backends.google.firestore.indexes import APP
+from service.backends.interfaces import Delete, Path, Query, Secrets, Set, Snapshot, Write
 from service.config import Settings
-from service.errors import PreconditionFailed, TooLarge, Unavailable
+from service.errors import Unavailable
 from service.models import JSON, Scope
 
 WHAT = "The document store"
-VERSION = re.compile(r"(\d{1,11})\.(\d{9})")
-MAX_REQUEST_BYTES = 10 * 1_048_576
 
 
 class FirestoreDocuments:
@@ -64,12 +61,14 @@ class FirestoreDocuments:
         return found[: query.limit]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
+        from service.backends.google.firestore.writes import commit_request
+
         places = [checks.place(scope, write.path) for write in writes]
         checks.check_writes(places, writes)
         if not writes:
             return []
         mark = token_urlsafe(12)
-        request = self._commit_request(places, writes, mark)
+        request = commit_request(self._connection, places, writes, mark)
         self._connection.open()
         deadline = Deadline()
         try:
@@ -113,7 +112,7 @@ class FirestoreDocuments:
         found: dict[Path, Message | None] = dict.fromkeys(places)
         if not found:
             return found
-        names = [self._name(place) for place in found]
+        names = [self._connection.name(place) for place in found]
         request = messages.BatchGetDocumentsRequest(database=self._connection.database, documents=names)
         if fields:
             request.mask.field_paths.extend(map(messages.field_path, fields))
@@ -131,43 +130,8 @@ class FirestoreDocuments:
             raise failures.mapped(failed, WHAT) from None
         return replies
 
-    def _commit_request(self, places: Sequence[Path], writes: Sequence[Write], mark: str) -> Message:
-        from service.backends.google.firestore import messages
-
-        encoded = [encode(self._name(place), place, write, mark) for place, write in zip(places, writes, strict=True)]
-        request = messages.CommitRequest(database=self._connection.database, writes=encoded)
-        if request.ByteSize() > MAX_REQUEST_BYTES:
-            raise TooLarge("A commit must not be larger than 10 MiB.")
-        return request
-
-    def _name(self, place: Path) -> str:
-        return "/".join((self._connection.root, *place))
-
     def _place(self, name: str) -> Path:
         return tuple(name.removeprefix(f"{self._connection.root}/").split("/"))
-
-
-def encode(name: str, place: Path, write: Write, mark: str) -> Message:
-    """Return the message of one write, its precondition included."""
-    from service.backends.google.firestore import messages
-
-    hidden = {COMMIT: mark, **({APP: place[1]} if place[-2] in GROUPS else {})}
-    if isinstance(write, Delete):
-        encoded = messages.Write(delete=name)
-    else:
-        encoded = messages.Write(update=messages.to_document(name, {**write.data, **hidden}))
-    match write:
-        case Create():
-            encoded.current_document.exists = False
-        case Update(version=None):
-            encoded.current_document.exists = True
-        case Update(version=str(expected)) | Delete(version=str(expected)):
-            seconds, nanos = moment(expected)
-            encoded.current_document.update_time.seconds = seconds
-            encoded.current_document.update_time.nanos = nanos
-    if isinstance(write, Update):
-        encoded.update_mask.field_paths.extend(map(messages.field_path, (*write.data, *hidden)))
-    return encoded
 
 
 def is_conditional(write: Write) -> bool:
@@ -177,14 +141,6 @@ def is_conditional(write: Write) -> bool:
 def version(update_time: Message) -> str:
     """Return an update time to the nanosecond, "" for that of a delete."""
     return f"{update_time.seconds}.{update_time.nanos:09}" if update_time.seconds else ""
-
-
-def moment(version: str) -> tuple[int, int]:
-    """Return the seconds and nanoseconds of a version; raises `PreconditionFailed` for what no document ever had."""
-    found = VERSION.fullmatch(version)
-    if found is None:
-        raise PreconditionFailed("This document is gone or has changed.")
-    return int(found[1]), int(found[2])
 
 
 def snapshot(path: Path, document: Message, data: dict[str, JSON]) -> Snapshot:

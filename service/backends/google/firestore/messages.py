@@ -1,4 +1,4 @@
-"""JSON values and commits as Firestore's messages, and back. Imported with the first call, for it imports the SDK.
+"""JSON values as Firestore's messages, and back. Imported with the first call, for it imports the SDK.
 
 Source: the reference of `google.firestore.v1`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.firestore_v1.types import common, document, firestore, query, write
@@ -127,6 +128,7 @@ def from_vector(value: Message) -> Vectors:
     return np.array([item.double_value for item in value.map_value.fields["value"].array_value.values], np.float32)
 
 
+@lru_cache(maxsize=1024)
 def field_path(name: str) -> str:
     """Quote a top-level field's name, whatever it holds."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
