@@ -9,7 +9,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -59,30 +60,38 @@ class Bench:
 
         return make
 
-    def whole(self, kind: type[System], direct: Direct) -> Figures:
-        """Measure everything of one system."""
-        make, size = self.maker(kind), self.size
+    def answers(self, kinds: Sequence[type[System]]) -> dict[str, Figures]:
+        """Measure the answers per second of all systems, with and without retrieval, side by side."""
         self.upstream.script(TOKENS)
-        figures = {} if kind is Direct else measure.starts(make, size)
-        with make() as system:
+        found: dict[str, Figures] = {kind.name: {} for kind in kinds}
+        with ExitStack() as running:
+            measured = [("", running.enter_context(self.maker(kind)())) for kind in kinds]
+            searching = [kind for kind in kinds if issubclass(kind, Brainstem)]
+            measured += [("_with_retrieval", running.enter_context(self.planted(kind))) for kind in searching]
             for name, stream in (("plain", False), ("streamed", True)):
-                figures[name] = measure.throughput(system, size, stream=stream)
-                if kind is not Direct:
-                    figures[name] |= measure.added(system, direct, size, stream=stream)
-        if issubclass(kind, Brainstem):
-            figures |= self.with_retrieval(self.maker(kind), direct)
-        return figures | {"streams": measure.every_stream(make, self.upstream, size)}
+                figures = measure.throughputs([system for _, system in measured], self.size, stream=stream)
+                for (how, system), figure in zip(measured, figures, strict=True):
+                    found[system.name][name + how] = figure
+        return found
 
-    def with_retrieval(self, make: Callable[[], Brainstem], direct: Direct) -> Figures:
-        """Measure turns that search what the app shares, their question embedded by the upstream."""
-        figures: Figures = {}
-        with make() as system:
+    @contextmanager
+    def planted(self, kind: type[Brainstem]) -> Iterator[Brainstem]:
+        """A system whose users' app searches what it shares, each question embedded by the upstream."""
+        with self.maker(kind)() as system:
             plant_chunks(backends_of(system), Scope("search", None), 0, self.size.chunks)
             system.app = "search"
-            for name, stream in (("plain_with_retrieval", False), ("streamed_with_retrieval", True)):
-                figures[name] = measure.throughput(system, self.size, stream=stream)
-                figures[name] |= measure.added(system, direct, self.size, stream=stream)
-        return figures
+            yield system
+
+    def alone(self, kind: type[System], direct: Direct) -> Figures:
+        """Measure what is measured of one system after the other: its start, what it adds, its streams."""
+        make, size = self.maker(kind), self.size
+        if kind is Direct:
+            return {"streams": measure.every_stream(make, self.upstream, size)}
+        self.upstream.script(TOKENS)
+        figures = measure.starts(make, size)
+        with make() as system:
+            figures |= measure.added(system, direct, size)
+        return figures | {"streams": measure.every_stream(make, self.upstream, size)}
 
     def engine(self, kind: type[System]) -> Figures:
         """Measure what one of the engines that were weighed spends; with few and with many streams is enough."""
@@ -90,7 +99,7 @@ class Bench:
         figures: Figures = {}
         with self.maker(kind)() as system:
             for name, stream in (("plain", False), ("streamed", True)):
-                figures[name] = measure.throughput(system, self.size, stream=stream)
+                [figures[name]] = measure.throughputs([system], self.size, stream=stream)
         return figures | {"streams": measure.every_stream(self.maker(kind), self.upstream, few_and_many(self.size))}
 
 
@@ -118,11 +127,14 @@ def run(size: Size, parts: Sequence[str], path: Path | None) -> Figures:
     found: Figures = {"about": about(), "systems": {}, "engines": {}, "growth": {}}
     with tempfile.TemporaryDirectory(prefix="brainstem-bench-") as folder, Upstream() as upstream:
         bench, direct = Bench(upstream, Path(folder), size), Direct(upstream, Path(folder))
-        for kind in SYSTEMS:
-            if kind.name in parts and can_start(kind):
-                print(f"Measuring {kind.name} …", flush=True)
-                found["systems"][kind.name] = bench.whole(kind, direct)
-                keep(found, path)
+        kinds = [kind for kind in SYSTEMS if kind.name in parts and can_start(kind)]
+        if kinds:
+            print("Measuring answers per second, side by side …", flush=True)
+            found["systems"] = bench.answers(kinds)
+        for kind in kinds:
+            print(f"Measuring {kind.name} …", flush=True)
+            found["systems"][kind.name] |= bench.alone(kind, direct)
+            keep(found, path)
         for engine in (AsgiEngine, HandedEngine):
             if "engines" in parts:
                 print(f"Measuring {engine.name} …", flush=True)

@@ -30,7 +30,7 @@ FIRST_SECONDS = 5.0
 
 CONNECT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
-FINISH_SECONDS = 10.0
+REST_SECONDS = 10.0
 
 
 @dataclass
@@ -161,14 +161,18 @@ class Load:
         answers.errors["late"] += sum(client.waits() for client in self._open.values())
         return answers
 
-    def finish(self) -> None:
-        """Let what was asked be answered, for a while, and leave."""
-        end = time.monotonic() + FINISH_SECONDS
-        while self._open and time.monotonic() < end:
+    def rest(self) -> None:
+        """Let what was asked be answered, for a while, and ask no more until the next run; its clients connect anew."""
+        end = time.monotonic() + REST_SECONDS
+        asked = dict(self._open)
+        while asked and time.monotonic() < end:
             for number, _ in self._epoll.poll(0.1, 4096):
-                if self._open[number].read(Answers()):
-                    self._open.pop(number).close()
-        self.close()
+                if asked[number].read(Answers()):
+                    asked.pop(number).close()
+        for client in self._open.values():
+            client.close()
+        self._waiting += self._open.values()
+        self._open.clear()
 
     def close(self) -> None:
         """Leave, in the middle of whatever is being answered."""

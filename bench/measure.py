@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,7 +25,9 @@ HOPELESS_MS = 2000
 class Size:
     """How much is measured: seconds, counts, and the numbers of streams that are open at once."""
 
-    load: float = 6.0
+    load: float = 2.0
+    settle: float = 0.3
+    rounds: int = 5
     warm: float = 2.0
     clients: int = 16
     hold: float = 8.0
@@ -41,6 +43,8 @@ class Size:
 FULL = Size()
 QUICK = Size(
     load=0.7,
+    settle=0.1,
+    rounds=1,
     warm=0.3,
     clients=4,
     hold=1.0,
@@ -74,35 +78,57 @@ def starts(system: Callable[[], System], size: Size) -> Figures:
     }
 
 
-def throughput(system: System, size: Size, *, stream: bool) -> Figures:
-    """Measure answers per second, and per second of the system's CPU, with some clients that ask at once."""
+def throughputs(systems: Sequence[System], size: Size, *, stream: bool) -> list[Figures]:
+    """Measure answers per second, and per second of the system's CPU, with some clients that ask at once.
+
+    In rounds, in which one system after the other has its turn: a machine that others slow down for a while does so to all of them. Of
+    the rounds the one in the middle counts.
+    """
+    rounds: list[list[Figures]] = [[] for _ in systems]
+    loads = [warmed(system, size, stream=stream) for system in systems]
+    for _ in range(size.rounds):
+        for system, load, found in zip(systems, loads, rounds, strict=True):
+            load.run(size.settle)
+            before = system.cpu_seconds()
+            answers = load.run(size.load)
+            spent = system.cpu_seconds() - before
+            load.rest()
+            per_cpu = answers.whole / spent if spent else None
+            found.append({"per_s": answers.per_second, "per_cpu_s": per_cpu, "errors": dict(+answers.errors)})
+    for load in loads:
+        load.close()
+    return [sorted(found, key=lambda one: float(one["per_s"]))[len(found) // 2] for found in rounds]
+
+
+def warmed(system: System, size: Size, *, stream: bool) -> Load:
     # The first answer is not like others: it waits for what a start leaves to be imported.
     [first] = system.clients(1, stream=stream)
     ask(first)
     first.close()
     load = Load(system.clients(size.clients, stream=stream))
     load.run(size.warm)
-    before = system.cpu_seconds()
-    answers = load.run(size.load)
-    spent = system.cpu_seconds() - before
-    load.finish()
+    load.rest()
+    return load
+
+
+def added(system: System, direct: Direct, size: Size) -> Figures:
+    """Measure how many milliseconds longer answers take than the same from the upstream: the median over pairs, of whole answers
+    and to the first token of streamed ones."""
     return {
-        "per_s": answers.per_second,
-        "per_cpu_s": answers.whole / spent if spent else None,
-        "errors": dict(+answers.errors),
+        "added_plain_ms": later(system, direct, size, stream=False)[1],
+        "added_first_ms": later(system, direct, size, stream=True)[0],
     }
 
 
-def added(system: System, direct: Direct, size: Size, *, stream: bool) -> Figures:
-    """Measure how many milliseconds longer an answer takes than the same one from the upstream: the median over pairs."""
+def later(system: System, direct: Direct, size: Size, *, stream: bool) -> tuple[float, float]:
+    """Return how many milliseconds later than the upstream's a system's answers begin and end."""
     [ours], [theirs] = system.clients(1, stream=stream), direct.clients(1, stream=stream)
     pairs = [(ask(ours), ask(theirs)) for _ in range(size.pairs + 10)][10:]
     ours.close()
     theirs.close()
-    return {
-        "added_first_ms": statistics.median(mine[0] - plain[0] for mine, plain in pairs) * 1000,
-        "added_total_ms": statistics.median(mine[1] - plain[1] for mine, plain in pairs) * 1000,
-    }
+    first = statistics.median(mine[0] - plain[0] for mine, plain in pairs)
+    end = statistics.median(mine[1] - plain[1] for mine, plain in pairs)
+    return first * 1000, end * 1000
 
 
 def streams(system: System, count: int, size: Size) -> Figures:
