@@ -361,3 +361,11 @@ def test_an_update_moves_a_document_in_every_order_that_it_changes(documents: Do
         for field in ("updated", "created", "seq")
     }
     assert orders == {"updated": [*"13402"], "created": [*"1034"], "seq": [*"1034"]}
+
+
+def test_a_file_of_another_version_says_so(documents: DocumentStore, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with raw(path) as connection:
+        connection.execute("CREATE TABLE documents (collection TEXT, id TEXT, data TEXT, version TEXT, updated BLOB)")
+    with pytest.raises(Unavailable, match="another version made its file; move the data folder away"):
+        documents.get(ADA, CHAT)

@@ -273,3 +273,12 @@ def test_it_writes_nowhere_but_into_its_data(apps: Path, tmp_path: Path, environ
     with Server(tmp_path / "data", {**environ, "HOME": str(home), "TMPDIR": str(temporary)}, apps) as server:
         assert server.request("POST", MESSAGES, {"text": "Hello"}, server.sign_in())[0] == 200
         assert list(home.rglob("*")) == list(temporary.rglob("*")) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this schedule")
+def test_no_thread_that_answers_interrupts_another(apps: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    with Server(tmp_path / "data", environ, apps) as server:
+        status, _ = server.request("POST", MESSAGES, {"text": "Tell me"}, server.sign_in())
+        assert status == 200
+        _, worker = server.processes()
+        assert {os.sched_getscheduler(thread.id) for thread in worker.threads()} == {os.SCHED_BATCH}

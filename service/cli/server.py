@@ -60,6 +60,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
     # What is loaded by now stays as it is: pages that no collection writes to are shared with the worker.
     gc.collect()
     gc.freeze()
+    interrupt_no_thread()
     try:
         Server(settings, listener).run()
     except SystemExit as end:
@@ -246,7 +247,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def run(self) -> None:
-        yield_to_none()
         self.wsgi.services.readiness.warm()
         super().run()
         leave()
@@ -283,8 +283,8 @@ def connections() -> int:
     return min(MAX_CONNECTIONS, (soft - OTHER_FILES) // 2)
 
 
-def yield_to_none() -> None:
-    """Let no thread that wakes interrupt another one: it would find the interpreter taken, and only be in the way."""
+def interrupt_no_thread() -> None:
+    """Let a thread that wakes wait for the one that runs: it would only find the interpreter taken. What is started later inherits it."""
     with suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 

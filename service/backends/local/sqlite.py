@@ -40,6 +40,8 @@ REASONS = {
     sqlite3.SQLITE_CANTOPEN: "its file cannot be opened",
     sqlite3.SQLITE_CORRUPT: "its file is damaged",
     sqlite3.SQLITE_NOTADB: "its file is damaged",
+    # A statement that the file does not understand.
+    sqlite3.SQLITE_ERROR: "another version made its file; move the data folder away",
 }
 
 
