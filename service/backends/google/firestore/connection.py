@@ -156,8 +156,8 @@ class Connection:
         return self._stubs.setdefault(method, partial(OneReply, stub) if method == "Commit" else stub)
 
     def name(self, place: Sequence[str]) -> str:
-        """Return the name of the document at a place."""
-        return f"{self.root}/{'/'.join(place)}"
+        """Return the name of the document at a place, or of what documents lie below."""
+        return "/".join((self.root, *place))
 
     def open(self) -> grpc.Channel:
         """Return the channel; what the first call imports does not count against its deadline."""

@@ -61,7 +61,7 @@ def run_query(connection: Connection, scope: Scope, query: Query) -> Message:
         ],
         limit={"value": page_size(query)},
     )
-    under = "/".join((connection.root, *parent))
+    under = connection.name(parent)
     if query.after is not None:
         value, name = query.after
         start_after(statement, messages.to_value(value), f"{under}/{collection}/{paths.encode(name)}")
@@ -76,7 +76,7 @@ def of_app(connection: Connection, parent: Sequence[str], collection: str) -> li
     """
     if collection in GROUPS:
         return [where(APP, "==", messages.to_value(parent[-1]))]
-    app = "/".join((connection.root, *parent))
+    app = connection.name(parent)
     return [where(NAME, ">", Value(reference_value=app)), where(NAME, "<", Value(reference_value=f"{app}!"))]
 
 

@@ -122,7 +122,7 @@ class FirestoreVectors:
     def _parent(self, scope: Scope, *, shared: bool = False) -> str:
         """Return the name of the document that a scope's entries lie below, or of the one that its app's shared ones do."""
         owner = () if shared or scope.user is None else ("users", segment(scope.user))
-        return "/".join((self._connection.root, "apps", segment(scope.app), *owner))
+        return self._connection.name(("apps", segment(scope.app), *owner))
 
     def _send(self, method: str, *requests: Message) -> list[list[Message]]:
         try:
