@@ -19,7 +19,8 @@ import psutil
 
 from bench.load import Address, Client
 from bench.upstream import PORT_LINE
-from tests.kit.server import ROOT, free_port
+from service.proof.process import free_port
+from tests.kit.server import ROOT
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER, OTHERS = CORES[0], CORES[-1]

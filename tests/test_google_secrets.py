@@ -17,8 +17,8 @@ from grpc import StatusCode
 from service.backends.google import calls
 from service.backends.google.secrets import FRESH_SECONDS, OUTLIVE_SECONDS, PAUSE_SECONDS, SecretManager
 from service.errors import ConfigError, Unavailable
+from service.proof.process import free_port
 from tests.kit.secret_manager import SecretManagerServer
-from tests.kit.server import free_port
 
 CANARY = "sk-canary-0123456789"
 

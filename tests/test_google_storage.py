@@ -36,12 +36,13 @@ from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import BrainstemError, ConfigError, NotFound, TooLarge, Unavailable
 from service.models import Scope
+from service.proof.process import free_port
 from tests.contracts.conftest import SCOPES
 from tests.contracts.test_blob_store import NAMES
 from tests.kit.apps import write_app
 from tests.kit.emulators import Emulators
 from tests.kit.gcs import ACCOUNT, BUCKET, Fault, StorageServer, target
-from tests.kit.server import ROOT, Server, free_port
+from tests.kit.server import ROOT, Server
 from tests.kit.upstream import Upstream
 
 ADA, BEN = Scope("recipes", "ada"), Scope("recipes", "ben")

@@ -21,9 +21,10 @@ from service.backends.local.tokens import LocalTokens
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Scope
+from service.proof.process import free_port
 from tests.kit.apps import write_app
 from tests.kit.cloud_tasks import ACCOUNT, QUEUE, Receiver, TasksServer
-from tests.kit.server import Server, free_port
+from tests.kit.server import Server
 from tests.kit.tokens import new_key
 from tests.kit.upstream import Upstream
 

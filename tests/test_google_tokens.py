@@ -20,10 +20,10 @@ from service.backends.google.keys import KeySet
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import BrainstemError, ConfigError, InvalidToken, Unavailable
+from service.proof.process import free_port
 from tests.kit import keys as kit
 from tests.kit.certificates import certificate as tls_certificate
 from tests.kit.keys import Fault, KeyServer, drip, faulty, garbage, hang, late, redirect, status
-from tests.kit.server import free_port
 from tests.kit.tokens import AUDIENCE, BAD_ID_CLAIMS, EMAIL, TokenFactory, base64url, new_key
 
 HOUR = 3600.0

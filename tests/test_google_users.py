@@ -22,9 +22,9 @@ from service.backends.google.users import Users, mapped
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import BrainstemError, InvalidToken, Unavailable
+from service.proof.process import free_port
 from tests.kit.emulators import PROJECT, Emulators
 from tests.kit.keys import Fault, KeyServer, drip, faulty, garbage, hang, hang_up, status
-from tests.kit.server import free_port
 from tests.kit.tokens import TokenFactory
 
 SECRET = "canary-of-the-upstream"

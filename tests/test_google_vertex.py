@@ -34,7 +34,7 @@ from service.config import Settings
 from service.context import Context
 from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Passage, Scope
-from tests.kit.server import free_port
+from service.proof.process import free_port
 from tests.kit.vertex import DEPLOYED, ENDPOINT, VertexServer
 from tests.kit.vertex.door import API, DOMAIN, TOKEN, FrontDoor
 from tests.kit.vertex.index import Point

@@ -27,8 +27,9 @@ from service.backends.postgres.failures import MEANINGS, mapped
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Passage, Scope
+from service.proof.process import free_port
 from tests.kit.postgres import PASSWORD, Postgres, running
-from tests.kit.server import ROOT, free_port
+from tests.kit.server import ROOT
 
 ADA, BOB, SHARED = Scope("recipes", "ada"), Scope("recipes", "bob"), Scope("recipes", None)
 TEXT = "canary of " + "the text"

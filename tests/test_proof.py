@@ -16,6 +16,7 @@ import pytest
 
 from service.proof import Report
 from service.proof.attempts import ACTORS, CHANNELS, Breach
+from service.proof.process import free_port
 from service.proof.sizes import SIZES
 from tests.kit.emulators import ENVIRON, Emulators
 from tests.kit.server import ROOT
@@ -89,3 +90,11 @@ def test_node_is_there_where_nothing_is_left_out() -> None:
     if "emulators" in os.environ.get("BRAINSTEM_TEST_REQUIRE", ""):
         assert shutil.which("node")
         assert (ROOT / "node_modules" / "firebase" / "package.json").exists()
+
+
+def test_no_port_is_given_twice_or_is_one_that_an_outgoing_connection_may_have() -> None:
+    """One port in two places made one test server in 14,000 answer for another."""
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [free_port() for _ in range(1_000)]
+    assert len(set(ports)) == len(ports)
+    assert max(ports) < outgoing

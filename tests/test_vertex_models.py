@@ -37,8 +37,9 @@ from service.errors import (
     UpstreamInterrupted,
     UpstreamProtocol,
 )
+from service.proof.process import free_port
 from tests.kit.models import REQUEST, answer, broken, text
-from tests.kit.server import ROOT, free_port
+from tests.kit.server import ROOT
 from tests.kit.upstream import (
     Close,
     Hang,

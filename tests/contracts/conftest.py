@@ -26,13 +26,13 @@ from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.tokens import LocalTokens, key_id
 from service.config import Settings
 from service.models import Scope
+from service.proof.process import free_port
 from tests.kit.cloud_tasks import Deployed, TasksServer
 from tests.kit.emulators import Emulators
 from tests.kit.firestore_proxy import own_database, warm
 from tests.kit.gcs import BUCKET, StorageServer
 from tests.kit.keys import KeyServer
 from tests.kit.secret_manager import SecretManagerServer
-from tests.kit.server import free_port
 from tests.kit.tokens import TokenFactory, new_key
 
 

@@ -32,7 +32,7 @@ from service.backends.interfaces import JobAddress, JobQueue
 from service.config import Settings
 from service.models import Scope
 from service.proof.loopback import LoopbackServer
-from tests.kit.server import free_port
+from service.proof.process import free_port
 
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
 QUEUE = "projects/demo-brainstem/locations/us-central1/queues/brainstem"
@@ -101,7 +101,7 @@ class TasksServer:
 
     def __enter__(self) -> Self:
         self.host = f"127.0.0.1:{free_port()}"
-        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
         methods = {name: self._handler(name, *kinds) for name, kinds in METHODS.items()}
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
         if not self._server.add_insecure_port(self.host):

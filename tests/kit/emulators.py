@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from service.proof.process import free_port
 from tests.kit.required import left_out
-from tests.kit.server import ROOT, free_port
+from tests.kit.server import ROOT
 
 PROJECT = "demo-brainstem"
 FIREBASE = ROOT / "node_modules" / ".bin" / "firebase"

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 import grpc
 
 from service.config import Settings
-from tests.kit.server import free_port
+from service.proof.process import free_port
 
 THREADS = 64
 

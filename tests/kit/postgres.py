@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from service.proof.process import free_port
 from tests.kit.required import left_out
-from tests.kit.server import free_port
 
 PASSWORD = "canary-of-postgres-4711"
 ADMIN = "canary-of-the-admin"

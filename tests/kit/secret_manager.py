@@ -19,7 +19,7 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 from service.config import Settings
-from tests.kit.server import free_port
+from service.proof.process import free_port
 
 PROJECT = "demo-brainstem"
 SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
@@ -48,7 +48,7 @@ class SecretManagerServer:
 
     def __enter__(self) -> Self:
         self.host = f"127.0.0.1:{free_port()}"
-        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
         method = grpc.unary_unary_rpc_method_handler(
             self._access,
             request_deserializer=types.AccessSecretVersionRequest.deserialize,

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+
+from service.proof.process import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 30.0
@@ -131,10 +132,3 @@ class Server:
                 return found
             time.sleep(0.1)
         raise AssertionError(f"{name} is still {found['status']}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

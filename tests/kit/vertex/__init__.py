@@ -19,11 +19,12 @@ import grpc
 from google.cloud.aiplatform_v1 import types
 
 from service.config import Settings
-from tests.kit.server import free_port
+from service.proof.process import free_port
 from tests.kit.vertex.index import Found, Index, Point, Refused
 
 PACKAGE = "google.cloud.aiplatform.v1"
 PLACE = "projects/demo-brainstem/locations/us-central1"
+OPTIONS = [("grpc.max_receive_message_length", 10_000_000), ("grpc.so_reuseport", 0)]
 INDEX, ENDPOINT, DEPLOYED = f"{PLACE}/indexes/111", f"{PLACE}/indexEndpoints/222", "brainstem_deployed"
 
 
@@ -91,7 +92,7 @@ class VertexServer:
             (self.host, {"IndexService": ("Upsert", "Remove"), "IndexEndpointService": ("Get",)}),
             (self.domain, {"MatchService": ("Find", "Read")}),
         ):
-            server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 10_000_000)])
+            server = grpc.server(ThreadPoolExecutor(8), options=OPTIONS)
             for service, prefixes in services.items():
                 methods = {name: self._handler(name) for name in METHODS if name.startswith(prefixes)}
                 server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", methods)])
