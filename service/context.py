@@ -43,9 +43,13 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Passages, best first, with the text that surrounds each in its document, and the call that embedded the question."""
+    """Passages, best first, with the text that surrounds each in its document, and the call that embedded the question.
+
+    `tokens` are estimated, those of each passage's text.
+    """
 
     passages: tuple[Passage, ...] = ()
+    tokens: tuple[int, ...] = ()
     around: tuple[Around, ...] = ()
     call: Call | None = None
 
@@ -100,7 +104,7 @@ class Context:
             estimated=embeddings.estimated,
             total_ms=(time.monotonic() - start) * 1000,
         )
-        return Retrieved(tuple(own), (Around(),) * len(own), call)
+        return Retrieved(tuple(own), call=call)
 
     def retrieve(self, scope: Scope, app: App, text: str) -> Retrieved:
         """Search as the app's rules say, and fetch the chunks beside each passage."""
@@ -109,9 +113,8 @@ class Context:
         chunks = self._chunks(scope, found.passages, rules.neighbours)
         # An index may lag behind: what was deleted from the store since is no passage any more.
         passages = tuple(p for p in found.passages if (p.document, p.chunk) in chunks)
-        known = {(p.document, p.chunk) for p in passages}
-        others = {key: chunk for key, chunk in chunks.items() if key not in known}
-        return Retrieved(passages, tuple(beside(p, others, rules.neighbours) for p in passages), found.call)
+        tokens = tuple(chunks.pop((p.document, p.chunk))[1] for p in passages)
+        return Retrieved(passages, tokens, tuple(beside(p, chunks, rules.neighbours) for p in passages), found.call)
 
     def _chunks(self, scope: Scope, passages: Sequence[Passage], reach: int) -> dict[tuple[str, int], Piece]:
         """Read each passage's chunk and `reach` chunks before and after it, in one round trip for each owner."""
@@ -156,7 +159,7 @@ def build(app: App, question: str, history: Sequence[Exchange], data: dict[str, 
     if room < 0:
         raise ContextTooLong("The message and your data are longer than this app's prompt may be. Shorten the message.")
     rows = [passage_row(n, passage) for n, passage in enumerate(found.passages, 1)]
-    sizes = (count_tokens(json.dumps(row, ensure_ascii=False)) for row in rows)
+    sizes = map(row_tokens, found.passages, found.tokens)
     rows, left = fitting(rows, sizes, room - PASSAGE_TOKENS)
     room = left if rows else room
     turns, room = fitting(history[::-1], (turn.tokens for turn in history[::-1]), room)
@@ -179,6 +182,18 @@ def passage_row(n: int, passage: Passage) -> dict[str, JSON]:
     if passage.page is not None:
         row["page"] = passage.page
     return {**row, "text": passage.text}
+
+
+def row_tokens(passage: Passage, tokens: int) -> int:
+    """Return what a passage's row takes: its text, what JSON escapes in that, and the rest of the row."""
+    escaped = 2 * passage.text.count("\n") + passage.text.count('"')
+    return tokens + escaped + head_tokens(passage.title, passage.headings)
+
+
+@lru_cache(maxsize=1024)
+def head_tokens(title: str, headings: tuple[str, ...]) -> int:
+    row = passage_row(10, Passage(document="", chunk=0, title=title, headings=headings, page=1000, text=""))
+    return count_tokens(json.dumps(row, ensure_ascii=False))
 
 
 def fitting(items: Sequence[T], sizes: Iterable[int], room: int) -> tuple[list[T], int]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from service.backends.interfaces import Create, Delete, DocumentStore, Path, Query, Set, Snapshot, Update, Write
 from service.errors import (
@@ -26,7 +30,46 @@ from service.usage import ledger_write
 TITLE_CHARS = 80
 BATCH = 400
 MAX_RECENT_BYTES = 200_000
+MOST_LEFT = 500
+"""Chats; those of more than `MAX_LEFT_CHARS` are read each time, so that all of them take 10 MB at most."""
+
+MAX_LEFT_CHARS = 20_000
+ACCEPTED = ("turns", "updated", "running")
+"""What the acceptance of a turn changes of its chat."""
+
 Cursor = tuple[str | int | float, str]
+
+
+class Left(NamedTuple):
+    """A chat as its last turn left it, with its version, and the turns up to then."""
+
+    chat: Chat
+    version: str
+    recent: Snapshot
+
+
+class LeftChats:
+    """The chats that this process answered last, each to be taken once.
+
+    They spare the next turn a read, and decide nothing: who takes one commits only if the chat still has its version. What they hold of
+    the title may be older than another process's renaming, so nothing of it is written.
+    """
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[tuple[Scope, str], Left] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, scope: Scope, left: Left) -> None:
+        if len(str(left.recent.data["recent"])) > MAX_LEFT_CHARS:
+            return
+        with self._lock:
+            self._left[scope, left.chat.id] = left
+            while len(self._left) > MOST_LEFT:
+                self._left.popitem(last=False)
+
+    def take(self, scope: Scope, chat: str) -> Left | None:
+        with self._lock:
+            return self._left.pop((scope, chat), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +146,7 @@ class Conversations:
         self._documents = documents
         # It must outlast the gathering of the prompt; whoever answers the turn renews it from then on.
         self._lease_seconds = first_lease_seconds
+        self._left = LeftChats()
 
     def begin(
         self,
@@ -119,6 +163,12 @@ class Conversations:
         another text, `Conflict` if others keep writing the chat.
         """
         turn_id = turn_id or uuid.uuid4().hex
+        if (left := self._left.take(scope, chat_id)) and history_turns:
+            others = self._documents.get(scope, *beside)
+            with suppress(StoreError):  # it has changed since, or the turn is there already
+                begun = self._accept(scope, new_turn(chat_id, turn_id, text), left.chat, left.version, None)
+                recent = at_hand(left.recent, begun.turn, history_turns)
+                return replace(begun, recent=recent, beside=tuple(others))
         paths = [chat_path(chat_id), turn_path(chat_id, turn_id), *beside]
         if history_turns:
             paths.append(recent_path(chat_id))
@@ -133,7 +183,8 @@ class Conversations:
             if chat and chat.running and self._is_running(scope, turn_path(chat_id, chat.running)):
                 raise TurnInProgress("Wait until this chat has answered, or stop the answer.", retry_after=1)
             try:
-                begun = self._accept(scope, new_turn(chat_id, turn_id, text), chat, chat_found, turn_found)
+                version = chat_found.version if chat_found else None
+                begun = self._accept(scope, new_turn(chat_id, turn_id, text), chat, version, turn_found)
             except StoreError:
                 continue  # someone else began a turn in this chat just now: look again who it was
             recent = at_hand(others.pop(), begun.turn, history_turns) if history_turns else None
@@ -141,7 +192,7 @@ class Conversations:
         raise Conflict("This chat is being changed by others. Try again.", retry_after=1)
 
     def _accept(
-        self, scope: Scope, turn: Turn, chat: Chat | None, chat_found: Snapshot | None, turn_found: Snapshot | None
+        self, scope: Scope, turn: Turn, chat: Chat | None, version: str | None, turn_found: Snapshot | None
     ) -> Begun:
         lease = lease_until(self._lease_seconds)
         if chat is None:
@@ -154,8 +205,11 @@ class Conversations:
             turns += 1
             turn = replace(turn, seq=turns, lease=lease)
         chat = replace(chat, turns=turns, updated=turn.updated, running=turn.id)
+        record = to_record(chat)
         writes = [
-            written(chat_path(chat.id), to_record(chat), chat_found),
+            Update(chat_path(chat.id), {name: record[name] for name in ACCEPTED}, version)
+            if version
+            else Create(chat_path(chat.id), record),
             written(turn_path(chat.id, turn.id), to_record(turn), turn_found),
         ]
         if turn_found:
@@ -191,9 +245,17 @@ class Conversations:
             return self.turn(scope, turn.chat, turn.id)
         return ended
 
-    def save(self, scope: Scope, writes: Sequence[Write]) -> str:
-        """Commit a turn's writes and return its new version, which is that of the first write; raises `StoreError` if others ended it."""
-        return self._documents.commit(scope, writes)[0]
+    def save(self, scope: Scope, writes: Sequence[Write], chat: Chat | None = None) -> str:
+        """Commit a turn's writes and return its new version, which is that of the first write; raises `StoreError` if others ended it.
+
+        If they end it, `chat` is what it was accepted in.
+        """
+        versions = self._documents.commit(scope, writes)
+        match writes:
+            case [Update(), Update(), *_, Set(path, data)] if chat and path == recent_path(chat.id):
+                left = Left(replace(chat, running=None), versions[1], Snapshot(path, data, versions[-1]))
+                self._left.put(scope, left)
+        return versions[0]
 
     def confirm(self, scope: Scope, writes: Sequence[Write]) -> str | None:
         """Return the turn's version if what the first write says is what is stored: a commit whose reply was lost."""
@@ -240,6 +302,7 @@ class Conversations:
     def rename(self, scope: Scope, chat_id: str, title: str) -> Chat:
         """Give a chat another title; raises `NotFound`."""
         chat = self.chat(scope, chat_id)
+        self._left.take(scope, chat_id)
         try:
             self._documents.commit(scope, [Update(chat_path(chat_id), {"title": title})])
         except StoreError:

@@ -43,7 +43,8 @@ def passage(n: int, text: str = "") -> Passage:
 
 
 def found(*passages: Passage, around: tuple[str, str] = ("before", "after")) -> Retrieved:
-    return Retrieved(passages, (Around(*around, sum(map(count_tokens, around))),) * len(passages))
+    tokens = tuple(count_tokens(passage.text) for passage in passages)
+    return Retrieved(passages, tokens, (Around(*around, sum(map(count_tokens, around))),) * len(passages))
 
 
 def test_everything_that_fits_goes_in() -> None:

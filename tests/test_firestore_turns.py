@@ -75,8 +75,7 @@ def test_round_trips_of_a_turn(proxy: FirestoreProxy, ada: User, upstream: Upstr
     calls = proxy.calls[start:]
     before = Counter(call.method for call in calls if call.at < began(upstream))
     after = Counter(call.method for call in calls if call.at >= began(upstream))
-    # The turn with its chat, the turns before and the user's data; the passages' chunks; two queries for vectors and four for
-    # words; accept.
+    # The user's data; the passages' chunks; two queries for vectors and four for words; accept.
     assert before == {"BatchGetDocuments": 2, "RunQuery": 6, "Commit": 1}
     # Its first words, and its end with the ledger's rows.
     assert after == {"Commit": 2}
@@ -138,9 +137,9 @@ def test_a_turn_costs_the_same_however_long_its_chat(firebase: Emulators, served
                 seen.append((proxy.billed["reads"], proxy.billed["writes"]))
         services.backends.queue.stop()
     # A chat that was never asked before, as these, is read once: the chat, the turn, the turns before, and ten of them. From then on
-    # they are at hand. Written are the turn and its chat when it is accepted and at its end, there with the ledger's row and the
-    # turns for the next one; and the turn with its first words.
-    assert seen == 3 * [(13, 7), (3, 7), (3, 7)]
+    # this process knows how it left it. Written are the turn and its chat when it is accepted and at its end, there with the ledger's
+    # row and the turns for the next one; and the turn with its first words.
+    assert seen == 3 * [(13, 7), (0, 7), (0, 7)]
 
 
 def fill(documents: DocumentStore, scope: Scope, chat: str, length: int) -> None:

@@ -176,7 +176,7 @@ class Pump:
         for attempt in range(tries):
             try:
                 writes = writes or save.compose()
-                saved = Saved(self._conversations.save(self._scope, writes))
+                saved = Saved(self._conversations.save(self._scope, writes, self._machine.chat))
                 self._doubtful = None
                 return saved
             except StoreError as error:

@@ -55,7 +55,7 @@ class TurnMachine:
         self.ended = self.done = False
         """Whether the model is of no use any more; whether nothing is to be done any more."""
         self.call: Call | None = None
-        self._chat = begun.chat
+        self.chat = begun.chat
         self._recent = begun.recent
         self._version = version
         self._calls = calls
@@ -75,7 +75,7 @@ class TurnMachine:
     def start(self, at: float) -> list[Effect]:
         """Tell the client that the turn was accepted, and what it will rest on."""
         self._started = self._saved = self._sent = at
-        effects: list[Effect] = [Send(Accepted(replace(self.turn, citations=()), self._chat))]
+        effects: list[Effect] = [Send(Accepted(replace(self.turn, citations=()), self.chat))]
         if self.turn.citations:
             effects.append(Send(Citations(self.turn.citations)))
         return effects

@@ -86,6 +86,9 @@ def fill_fields(fields: Message, data: Mapping[str, object]) -> None:
 def from_value(value: Message) -> JSON:
     """Decode a value. What is no JSON, which a client may have written with Firebase's SDK, becomes the text or list next to it."""
     kind = value.WhichOneof("value_type")
+    if kind == "string_value":  # what most values are
+        text: str = value.string_value
+        return text
     match kind:
         case "null_value" | None:
             return None
