@@ -12,6 +12,7 @@ from service.api.chats import chats
 from service.api.data import data
 from service.api.documents import documents
 from service.api.internal import internal
+from service.api.jobs import jobs
 from service.api.pages import pages
 from service.api.system import system
 from service.api.usage import usage
@@ -46,6 +47,7 @@ def create_flask(services: Services) -> Flask:
     nouns = {
         "chats": chats(services),
         "documents": documents(services),
+        "jobs": jobs(services),
         "data": data(services),
         "usage": usage(services),
         "internal": internal(services),

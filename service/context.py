@@ -113,8 +113,10 @@ class Context:
         chunks = self._chunks(scope, found.passages, rules.neighbours)
         # An index may lag behind: what was deleted from the store since is no passage any more.
         passages = tuple(p for p in found.passages if (p.document, p.chunk) in chunks)
-        tokens = tuple(chunks.pop((p.document, p.chunk))[1] for p in passages)
-        return Retrieved(passages, tokens, tuple(beside(p, chunks, rules.neighbours) for p in passages), found.call)
+        tokens = tuple(chunks[p.document, p.chunk][1] for p in passages)
+        known = {(p.document, p.chunk) for p in passages}
+        others = {key: chunk for key, chunk in chunks.items() if key not in known}
+        return Retrieved(passages, tokens, tuple(beside(p, others, rules.neighbours) for p in passages), found.call)
 
     def _chunks(self, scope: Scope, passages: Sequence[Passage], reach: int) -> dict[tuple[str, int], Piece]:
         """Read each passage's chunk and `reach` chunks before and after it, in one round trip for each owner."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple
 
 from service.backends.interfaces import Create, Delete, DocumentStore, Path, Query, Set, Snapshot, Update, Write
+from service.chat_cache import ChatCache, LeftChat
 from service.errors import (
     BrainstemError,
     Conflict,
@@ -30,46 +28,10 @@ from service.usage import ledger_write
 TITLE_CHARS = 80
 BATCH = 400
 MAX_RECENT_BYTES = 200_000
-MOST_LEFT = 500
-"""Chats; those of more than `MAX_LEFT_CHARS` are read each time, so that all of them take 10 MB at most."""
-
-MAX_LEFT_CHARS = 20_000
 ACCEPTED = ("turns", "updated", "running")
 """What the acceptance of a turn changes of its chat."""
 
 Cursor = tuple[str | int | float, str]
-
-
-class Left(NamedTuple):
-    """A chat as its last turn left it, with its version, and the turns up to then."""
-
-    chat: Chat
-    version: str
-    recent: Snapshot
-
-
-class LeftChats:
-    """The chats that this process answered last, each to be taken once.
-
-    They spare the next turn a read, and decide nothing: who takes one commits only if the chat still has its version. What they hold of
-    the title may be older than another process's renaming, so nothing of it is written.
-    """
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[tuple[Scope, str], Left] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def put(self, scope: Scope, left: Left) -> None:
-        if len(str(left.recent.data["recent"])) > MAX_LEFT_CHARS:
-            return
-        with self._lock:
-            self._left[scope, left.chat.id] = left
-            while len(self._left) > MOST_LEFT:
-                self._left.popitem(last=False)
-
-    def take(self, scope: Scope, chat: str) -> Left | None:
-        with self._lock:
-            return self._left.pop((scope, chat), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +108,7 @@ class Conversations:
         self._documents = documents
         # It must outlast the gathering of the prompt; whoever answers the turn renews it from then on.
         self._lease_seconds = first_lease_seconds
-        self._left = LeftChats()
+        self._left = ChatCache()
 
     def begin(
         self,
@@ -253,7 +215,7 @@ class Conversations:
         versions = self._documents.commit(scope, writes)
         match writes:
             case [Update(), Update(), *_, Set(path, data)] if chat and path == recent_path(chat.id):
-                left = Left(replace(chat, running=None), versions[1], Snapshot(path, data, versions[-1]))
+                left = LeftChat(replace(chat, running=None), versions[1], Snapshot(path, data, versions[-1]))
                 self._left.put(scope, left)
         return versions[0]
 

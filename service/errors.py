@@ -21,7 +21,8 @@ BrainstemError
 │       └── DocumentRejected    422  a file that cannot be read, with the reason
 ├── StoreError                  a write's precondition did not hold
 │   ├── AlreadyExists
-│   └── PreconditionFailed
+│   ├── PreconditionFailed
+│   └── Superseded               the job is another attempt's now
 └── DependencyError             503  something behind us fails
     ├── Unavailable             503  store, index, blobs, queue or keys
     ├── UpstreamBusy            503  the model's provider is overloaded
@@ -201,6 +202,10 @@ class AlreadyExists(StoreError):
 
 class PreconditionFailed(StoreError):
     """A document to change is gone, or has another version."""
+
+
+class Superseded(StoreError):
+    """The job is another attempt's, or was cancelled: what this attempt writes is refused."""
 
 
 class DependencyError(BrainstemError):

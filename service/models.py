@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -77,16 +77,17 @@ class TurnStatus(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """PENDING → PROCESSING → COMPLETED | FAILED; documents share these words with the job that ingests them."""
+    """PENDING → PROCESSING → COMPLETED | FAILED | CANCELLED; documents share these words with the job that ingests them."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
     @property
     def terminal(self) -> bool:
-        return self in (JobStatus.COMPLETED, JobStatus.FAILED)
+        return self not in (JobStatus.PENDING, JobStatus.PROCESSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,17 +146,47 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a job made, under `blob` in the blob store; `name` is what a download is called."""
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Work that outlives a request; its scope is stored beside it, so that later is no freer than now."""
+    """Work that outlives a request; its scope is stored beside it, so that later is no freer than now.
+
+    `attempts` counts those begun, `failures` those that failed: a job that goes on in slices begins more often. `lease` is how many
+    seconds after its last write an attempt counts as dead. `done` of `total` and `note` tell how far it is, `state` is what its
+    handler left for its next attempt, `output` what it made, both JSON; `error` is why it failed, `code` the kind of that.
+    """
 
     id: str
     kind: str
     status: JobStatus
-    input: Mapping[str, str]
+    input: Mapping[str, Any]
     created: str
     updated: str
+    started: str | None = None
+    ended: str | None = None
     attempts: int = 0
+    failures: int = 0
+    lease: float = 0.0
+    done: int = 0
+    total: int = 0
+    note: str = ""
+    state: Any = None
+    output: Any = None
+    artifacts: tuple[Artifact, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
     error: str | None = None
+    code: str | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

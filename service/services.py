@@ -13,7 +13,9 @@ from service.context import Context
 from service.conversations import Conversations
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
-from service.jobs import Jobs, handlers
+from service.jobs import Jobs
+from service.jobs.kinds import Ingestions, kinds
+from service.jobs.sweeper import Sweeper
 from service.loop import Loop
 from service.members import Members
 from service.readiness import Readiness
@@ -33,7 +35,9 @@ class Services:
     turns: Turns
     usage: Usage
     ingestion: Ingestion
+    ingestions: Ingestions
     jobs: Jobs
+    sweeper: Sweeper
     notes: Notes
     loop: Loop
     readiness: Readiness
@@ -57,20 +61,24 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         threads=settings.threads,
         seconds=settings.stage_seconds,
     )
+    apps = AppCatalog(settings.apps_dir)
     ingestion = Ingestion(settings, backends)
-    jobs = Jobs(backends.documents, backends.queue, handlers(ingestion))
+    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion))
+    ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,
         backends=backends,
-        apps=AppCatalog(settings.apps_dir),
+        apps=apps,
         members=Members(backends.documents, settings.membership_seconds),
         conversations=conversations,
         context=context,
         turns=turns,
         usage=Usage(backends.documents),
         ingestion=ingestion,
+        ingestions=ingestions,
         jobs=jobs,
-        notes=Notes(backends.documents, ingestion, jobs.submit_ingestion),
+        sweeper=Sweeper(jobs, apps.available),
+        notes=Notes(backends.documents, ingestion, ingestions.submit),
         loop=Loop(),
         readiness=Readiness(backends),
     )

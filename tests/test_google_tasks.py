@@ -137,50 +137,6 @@ def test_what_is_enqueued_while_it_runs_is_delivered_afterwards(
     receiver.end()
 
 
-def test_a_job_that_is_brought_forward_is_delivered_once(queue: CloudTasks, tasks: TasksServer, worker: Worker) -> None:
-    """This is what `service.jobs` does with every job: once for later, before it is recorded, and once for now."""
-    queue.enqueue(JOB, delay=0.5)
-    queue.enqueue(JOB)
-    assert len(tasks.asked("DeleteTask")) == 1
-    tasks.wait(lambda: bool(tasks.deliveries) and not tasks.tasks)
-    time.sleep(0.6)
-    assert worker.delivered == [JOB]
-
-
-def test_a_delayed_job_is_removed_only_once_it_has_another_task(
-    queue: CloudTasks, tasks: TasksServer, worker: Worker
-) -> None:
-    queue.enqueue(JOB, delay=0.5)
-    tasks.behaviour.failures = [("CreateTask", StatusCode.PERMISSION_DENIED, False)]
-    with pytest.raises(Unavailable):
-        queue.enqueue(JOB)
-    assert tasks.fired == 1
-    assert tasks.asked("DeleteTask") == []
-    tasks.wait(lambda: not tasks.tasks)
-    assert worker.delivered == [JOB]
-
-
-@pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.PERMISSION_DENIED])
-def test_a_delayed_job_that_cannot_be_removed_is_delivered_twice(
-    queue: CloudTasks, tasks: TasksServer, worker: Worker, code: StatusCode, caplog: pytest.LogCaptureFixture
-) -> None:
-    queue.enqueue(JOB, delay=0.5)
-    tasks.behaviour.failures = [("DeleteTask", code, False)]
-    queue.enqueue(JOB)
-    assert tasks.fired == 1
-    assert [record.message for record in caplog.records if record.name == "brainstem"] == ["task_not_removed"]
-    tasks.wait(lambda: not tasks.tasks)
-    assert worker.delivered == [JOB, JOB]
-
-
-def test_a_later_task_removes_no_earlier_one(queue: CloudTasks, tasks: TasksServer, worker: Worker) -> None:
-    queue.enqueue(JOB, delay=0.2)
-    queue.enqueue(JOB, delay=0.6)
-    assert tasks.asked("DeleteTask") == []
-    tasks.wait(lambda: not tasks.tasks)
-    assert worker.delivered == [JOB, JOB]
-
-
 def test_nothing_is_lost_however_the_queue_delivers(
     queue: CloudTasks, tasks: TasksServer, worker: Worker, settings: Settings
 ) -> None:
@@ -279,9 +235,8 @@ def test_an_upload_is_ingested_by_one_delivery(tasks: TasksServer, tmp_path: Pat
         found = server.upload("alpha", "notes.md", b"# Tea\nSteep it for four minutes.", server.sign_in())
         assert found["status"] == "COMPLETED"
         tasks.wait(lambda: not tasks.tasks)
-        time.sleep(2.5)  # longer than the delay of the task that was enqueued first
     assert [delivery.status for delivery in tasks.deliveries] == [204]
-    assert len(tasks.asked("CreateTask")) == 2
+    assert len(tasks.asked("CreateTask")) == 1
 
 
 def test_a_delivery_that_nobody_signed_runs_nothing(tasks: TasksServer, tmp_path: Path, upstream: Upstream) -> None:

@@ -17,7 +17,7 @@ import pytest
 from flask import Flask
 
 from service.app import create_app
-from service.backends.google.firestore.indexes import UNINDEXED, definitions
+from service.backends.google.firestore.indexes import GROUPS, UNINDEXED, definitions
 from service.backends.local.vectors import LocalVectors
 from service.cli.moving import Silent
 from service.config import Settings
@@ -175,6 +175,9 @@ def use_everything(flask: Flask) -> None:
         if page.get("next"):
             ada.get(f"{listing}?limit=1&cursor={page['next']}")
     assert ada.get("chats/c1").status_code == 200
+    assert ada.get("jobs?limit=1").status_code == 200
+    assert services.sweeper.sweep() == 0
+    assert services.jobs.letters(Scope("alpha", None)) == []
     assert ada.get("usage").status_code == 200
     assert admin.get("shared/usage").status_code == 200
     for target in ("first", "second"):
@@ -252,7 +255,7 @@ def test_the_default_embedders_have_an_index() -> None:
 
 def test_no_query_of_an_app_walks_through_other_apps(recorded: list[Any]) -> None:
     groups = [query for query in recorded if query.from_[0].all_descendants]
-    assert {query.from_[0].collection_id for query in groups} == {"calls", "documents"}
+    assert {query.from_[0].collection_id for query in groups} == {*GROUPS}
     assert all(("_app", "EQUAL") in list(filters_of(query.where)) for query in groups)
 
 

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from service.backends.interfaces import Delete, JobAddress, Update
-from service.errors import NotFound, StoreError, Unavailable, UpstreamConfig
+from service.errors import Conflict, NotFound, Unavailable, UpstreamConfig
 from service.models import JobStatus
 from service.scope import of_job
 from tests.kit.client import User
@@ -47,6 +47,10 @@ class Interrupting:
             return result
 
         return run
+
+
+def unheard(done: int, total: int, note: str) -> None:
+    """Nobody asks how far it is."""
 
 
 def found(ada: User) -> int:
@@ -165,6 +169,7 @@ def test_a_document_deleted_after_its_worker_died_leaves_nothing(flask: Flask, a
     assert found(ada) == 0
     # The job is delivered again, as if its first worker had written once more after the deletion.
     services = flask.extensions["brainstem"]
+    services.backends.documents.commit(ADA, [Update(("jobs", job), {"lease": 0.0})])
     services.jobs.run(JobAddress(ADA, job))
     assert found(ada) == 0
     assert leftovers(flask, document) == []
@@ -179,7 +184,7 @@ def test_a_delivery_without_a_document_cleans_up_what_an_earlier_one_wrote(
     store = flask.extensions["brainstem"].backends.documents
     store.commit(ADA, [Delete(("documents", document))])
     assert found(ada) == 6
-    ingestion.ingest(ADA, document, record.job)
+    ingestion.ingest(ADA, document, record.job, unheard)
     assert found(ada) == 0
     assert leftovers(flask, document) == []
 
@@ -199,7 +204,7 @@ def test_a_late_clean_up_fails_the_document_that_was_sent_anew_so_that_it_can_be
 
     # The late delivery has seen that there is no record, and is about to remove what is left.
     ingestion._vectors = Interrupting(index, "delete", before=send_again_and_ingest)
-    ingestion.ingest(ADA, document, late)
+    ingestion.ingest(ADA, document, late, unheard)
     ingestion._vectors = index
     assert found(ada) == 0
     broken = ada.get(f"documents/{document}").json
@@ -353,7 +358,7 @@ def test_an_older_attempt_does_not_write_over_a_newer_one(flask: Flask, ada: Use
         store.commit(ADA, [Update(("documents", document), {"job": "newer"})])
 
     ingestion._vectors = Interrupting(ingestion._vectors, "upsert", before=replaced)
-    ingestion.ingest(ADA, document, old.job)
+    ingestion.ingest(ADA, document, old.job, unheard)
     now = ingestion.document(ADA, document)
     assert (now.job, now.status) == ("newer", JobStatus.PROCESSING)
 
@@ -373,7 +378,7 @@ def test_a_job_that_is_delivered_twice_at_once_runs_once(
 
     # Both read the job before either has written it.
     services.jobs._documents = Interrupting(store, "commit", before=second_delivery)
-    with pytest.raises(StoreError):
+    with pytest.raises(Conflict):
         services.jobs.run(address)
     assert runs == [1]
     assert sum(request.path.endswith("/embeddings") for request in upstream.requests) == 1
@@ -393,23 +398,3 @@ def test_every_attempt_counts_the_embedding_calls_it_made(
     assert embedding_calls(ada) == len(upstream.asked("embeddings")) == 2
     assert ada.call("DELETE", f"documents/{document}").status_code == 204
     assert embedding_calls(ada) == 2
-
-
-def test_a_job_whose_process_dies_before_it_is_queued_is_delivered_all_the_same(flask: Flask, ada: User) -> None:
-    services = flask.extensions["brainstem"]
-    queue = services.jobs._queue
-
-    class Dying:
-        calls = 0
-
-        def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
-            self.calls += 1
-            if self.calls == 2:
-                raise Unavailable
-            queue.enqueue(address, delay=delay)
-
-    services.jobs._queue = Dying()
-    assert ada.upload("z.md", TEXT, "text/markdown").status_code == 503
-    services.jobs._queue = queue
-    [document] = ada.get("documents").json["documents"]
-    assert ada.wait(document["id"])["status"] == "COMPLETED"

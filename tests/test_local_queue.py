@@ -14,10 +14,10 @@ from itertools import pairwise
 import pytest
 
 from service.backends.interfaces import JobAddress
-from service.backends.local.queue import LocalQueue
+from service.backends.local.queue import ATTEMPTS, LocalQueue
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
-from service.errors import Unavailable
+from service.errors import Unavailable, UpstreamBusy
 from service.models import Scope
 from tests.kit.processes import line, python
 
@@ -156,9 +156,8 @@ def test_a_worker_that_slept_through_its_lease_cannot_touch_the_next_delivery(
     wait_until(lambda: rows(settings) == [])
 
 
-def test_after_five_attempts_a_job_is_dropped_and_logged(
-    settings: Settings, queue: LocalQueue, events: list[logging.LogRecord]
-) -> None:
+def test_after_ten_attempts_a_job_is_dropped_and_logged(settings: Settings, events: list[logging.LogRecord]) -> None:
+    queue = LocalQueue(settings, EnvironmentSecrets(settings), backoff=0.001)
     attempts: list[JobAddress] = []
 
     def run(address: JobAddress) -> None:
@@ -167,46 +166,52 @@ def test_after_five_attempts_a_job_is_dropped_and_logged(
 
     queue.start(run)
     queue.enqueue(JOB)
-    wait_until(lambda: len(attempts) == 5 and rows(settings) == [])
+    wait_until(lambda: len(attempts) == ATTEMPTS and rows(settings) == [])
     time.sleep(0.3)
-    assert attempts == [JOB] * 5
+    queue.stop()
+    assert attempts == [JOB] * ATTEMPTS
     (dropped,) = [record for record in events if record.levelno == logging.ERROR]
     assert dropped.getMessage() == "job.dropped"
     fields = vars(dropped)["fields"]
-    assert (fields["app"], fields["job"], fields["attempts"], fields["error"]) == ("recipes", "j1", 5, "ValueError")
+    assert (fields["app"], fields["job"], fields["attempts"], fields["error"]) == (
+        "recipes",
+        "j1",
+        ATTEMPTS,
+        "ValueError",
+    )
     assert "secret text" not in repr([vars(record) for record in events])
 
 
-def test_a_job_enqueued_while_it_runs_comes_again_at_once_with_five_new_attempts(
+def test_a_job_enqueued_while_it_runs_comes_again_at_once_with_new_attempts(
     settings: Settings,
 ) -> None:
-    queue = LocalQueue(settings, EnvironmentSecrets(settings), lease=600, backoff=0.01)
+    queue = LocalQueue(settings, EnvironmentSecrets(settings), lease=600, backoff=0.001)
     attempts: list[JobAddress] = []
 
     def run(address: JobAddress) -> None:
         attempts.append(address)
-        if len(attempts) != 5:
+        if len(attempts) != ATTEMPTS:
             raise RuntimeError
         queue.enqueue(JOB)
 
     queue.enqueue(JOB)
     queue.start(run)
-    wait_until(lambda: len(attempts) >= 10 and rows(settings) == [])
+    wait_until(lambda: len(attempts) >= 2 * ATTEMPTS and rows(settings) == [])
     queue.stop()
-    assert len(attempts) == 10
+    assert len(attempts) == 2 * ATTEMPTS
 
 
 def test_a_job_that_kills_its_process_is_dropped_too(settings: Settings, queue: LocalQueue) -> None:
     queue.enqueue(JOB)
-    for attempt in range(1, 6):
+    for attempt in range(1, ATTEMPTS + 1):
         with python(WORKER.format(run="import os; os._exit(1)"), settings.data_dir) as process:
             assert line(process) == "running j1"
             process.wait(SOON)
         assert [attempts for _, attempts in rows(settings)] == [attempt]
-    sixth: list[JobAddress] = []
-    queue.start(sixth.append)
+    further: list[JobAddress] = []
+    queue.start(further.append)
     wait_until(lambda: rows(settings) == [])
-    assert sixth == []
+    assert further == []
 
 
 def test_a_pause_between_attempts_grows(settings: Settings) -> None:
@@ -225,6 +230,20 @@ def test_a_pause_between_attempts_grows(settings: Settings) -> None:
     pauses = [later - earlier for earlier, later in pairwise(times)]
     for pause, longest in zip(pauses, (0.2, 0.4, 0.8), strict=True):
         assert longest / 2 <= pause
+
+
+def test_a_job_says_when_it_wants_to_be_tried_again(settings: Settings, queue: LocalQueue) -> None:
+    times: list[float] = []
+
+    def run(address: JobAddress) -> None:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            raise UpstreamBusy(retry_after=2)
+
+    queue.enqueue(JOB)
+    queue.start(run)
+    wait_until(lambda: len(times) == 2)
+    assert 2 <= times[1] - times[0] < 4
 
 
 def test_an_attempt_that_stop_cuts_short_does_not_count(settings: Settings, queue: LocalQueue) -> None:

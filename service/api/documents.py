@@ -77,7 +77,7 @@ def shelf(services: Services, kind: Shelf) -> list[AnyOperation]:
         file = uploaded_file(call.request, settings.max_upload_bytes)
         scope = kind.scope(call.scope)
         received = ingestion.receive(scope, file.stream, file.filename or "", file.mimetype)  # type: ignore[arg-type]
-        services.jobs.submit_ingestion(scope, received)
+        services.ingestions.submit(scope, received)
         where = {"Location": f"{kind.path.replace('<app>', call.app.id)}/{received.document.id}"}
         return Reply(202 if received.writes else 200, document_answer(received.document), where)
 

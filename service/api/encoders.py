@@ -7,7 +7,7 @@ import msgspec
 from service.api import schemas
 from service.api.problems import problem
 from service.chat.events import Accepted, Citations, ClientEvent, Done, Error, Heartbeat, Text
-from service.models import Chat, Document, Passage, Turn
+from service.models import Chat, Document, Job, Passage, Turn
 
 encoder = msgspec.json.Encoder()
 
@@ -26,6 +26,10 @@ def passage_answer(passage: Passage) -> schemas.PassageAnswer:
 
 def document_answer(document: Document) -> schemas.DocumentAnswer:
     return msgspec.convert(document, schemas.DocumentAnswer, from_attributes=True)
+
+
+def job_answer(job: Job) -> schemas.JobAnswer:
+    return msgspec.convert(job, schemas.JobAnswer, from_attributes=True)
 
 
 def sse(event: ClientEvent, number: int, request_id: str) -> bytes:

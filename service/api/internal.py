@@ -7,9 +7,11 @@ import shutil
 import tempfile
 import threading
 
+import msgspec
+
 from service import logging as log
 from service.api.routing import AnyOperation, Call, Operation, Reply
-from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinalizedBody
+from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinalizedBody, SweepAnswer
 from service.apps import App
 from service.backends import paths
 from service.backends.interfaces import JobAddress
@@ -34,12 +36,12 @@ def internal(services: Services) -> list[AnyOperation]:
             raise Conflict("This instance runs as many jobs as it may.", retry_after=10)
         try:
             services.jobs.run(JobAddress(of_job(body.app, body.user), body.job))
-        except NotFound as error:
-            # It is enqueued before it is recorded. A 503 would slow the whole queue, so another refusal asks for a new delivery.
-            raise Conflict("The job is not recorded.", retry_after=1) from error
         finally:
             room.release()
         return Reply(DONE)
+
+    def sweep_jobs(call: Call[NoQuery, None]) -> msgspec.Struct:
+        return SweepAnswer(services.sweeper.sweep())
 
     def object_finalized(call: Call[NoQuery, ObjectFinalizedBody]) -> Reply:
         upload = upload_of(services, call.body.name)
@@ -57,6 +59,11 @@ def internal(services: Services) -> list[AnyOperation]:
         Operation(
             "run_job", "POST", "/internal/jobs/run", "service", "Run a job that the queue delivers", run_job,
             {DONE: None}, body=JobBody,
+        ),
+        Operation(
+            "sweep_jobs", "POST", "/internal/jobs/sweep", "service",
+            "Have delivered what was lost; to be called once a minute where no process goes on between requests", sweep_jobs,
+            {200: SweepAnswer},
         ),
         Operation(
             "object_finalized", "POST", "/internal/events/object-finalized", "service",
@@ -100,7 +107,7 @@ def ingest_upload(services: Services, scope: Scope, file: str) -> None:
             copy.seek(0)
             media_type = mimetypes.guess_type(file)[0] or ""
             received = services.ingestion.receive(scope, copy, file, media_type)  # type: ignore[arg-type]
-        services.jobs.submit_ingestion(scope, received)
+        services.ingestions.submit(scope, received)
     except NotFound:
         return
     except TooLarge as error:

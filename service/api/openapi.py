@@ -21,7 +21,13 @@ EVENTS = {
     "done": schemas.DoneEvent,
     "error": schemas.ErrorEvent,
 }
-STATUS_WORDS = {200: "OK", 202: "Accepted; it goes on after the answer", 204: "Done", 503: "Not ready"}
+STATUS_WORDS = {
+    200: "OK",
+    202: "Accepted; it goes on after the answer",
+    204: "Done",
+    304: "Not changed",
+    503: "Not ready",
+}
 
 
 def describe(operations: list[AnyOperation]) -> Description:

@@ -35,6 +35,10 @@ class DaysQuery(Body, frozen=True):
     days: Annotated[int, Meta(ge=1, le=366)] = 30
 
 
+class NameQuery(Body, frozen=True):
+    name: Annotated[str, Meta(max_length=200)] | None = None
+
+
 class MessageBody(Body, frozen=True):
     """A message of the user. `id` makes it safe to send again: the same id is the same turn."""
 
@@ -168,6 +172,48 @@ class DocumentAnswer(Answer, frozen=True):
 class DocumentsAnswer(Answer, frozen=True):
     documents: list[DocumentAnswer]
     next_cursor: str | None
+
+
+class ArtifactAnswer(Answer, frozen=True):
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+class JobAnswer(Answer, frozen=True):
+    """Work that outlives its request. `status` runs PENDING → PROCESSING → COMPLETED | FAILED (`error`, `code`) | CANCELLED; `done` of
+    `total` and `note` tell how far it is."""
+
+    id: str
+    kind: str
+    status: str
+    created: str
+    updated: str
+    started: str | None
+    ended: str | None
+    attempts: int
+    done: int
+    total: int
+    note: str
+    output: Any
+    artifacts: list[ArtifactAnswer]
+    input_tokens: int
+    output_tokens: int
+    error: str | None
+    code: str | None
+    retry_of: str | None
+
+
+class JobsAnswer(Answer, frozen=True):
+    jobs: list[JobAnswer]
+    next_cursor: str | None
+
+
+class SweepAnswer(Answer, frozen=True):
+    """How many jobs were enqueued again."""
+
+    jobs: int
 
 
 class LinkAnswer(Answer, frozen=True):

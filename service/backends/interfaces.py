@@ -43,11 +43,15 @@ class TokenVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A stored document as it was read; `version` changes with every write and never comes back."""
+    """A stored document as it was read; `version` changes with every write and never comes back.
+
+    `age` is how many seconds ago it was written, by the store's own clock.
+    """
 
     path: Path
     data: Mapping[str, JSON]
     version: str
+    age: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from service.cli.config import config
 from service.cli.doctor import doctor
 from service.cli.documents import documents
 from service.cli.functions import functions
+from service.cli.jobs import jobs
 from service.cli.members import members
 from service.cli.output import sentence
 from service.cli.prove import prove_isolation
@@ -64,6 +65,7 @@ for command in (
     chat,
     search,
     usage,
+    jobs,
     tokens,
     vectors,
     functions,

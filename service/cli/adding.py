@@ -94,7 +94,7 @@ def hand_over(opened: Opened, named: Named) -> Outcome | tuple[Path, str]:
             recognise(path.name, media_type, file.read(HEAD))
             file.seek(0)
             received = opened.services.ingestion.receive(opened.scope, file, path.name, media_type)
-        opened.services.jobs.submit_ingestion(opened.scope, received)
+        opened.services.ingestions.submit(opened.scope, received)
     except OSError as exc:
         return Outcome(path, None, f"It cannot be read: {exc.strerror}.")
     except BrainstemError as error:

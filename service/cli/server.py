@@ -248,6 +248,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         self.wsgi.services.readiness.warm()
+        if (
+            not self.wsgi.services.settings.k_service
+        ):  # there a scheduler has it done, for between requests nothing runs
+            self.wsgi.services.sweeper.start()
         super().run()
         leave()
 
@@ -267,6 +271,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         timer = threading.Timer(patience, self._cut)
         timer.daemon = True
         timer.start()
+        self.wsgi.services.sweeper.stop()
         try:
             self.wsgi.services.backends.queue.stop()
         except BrainstemError as error:

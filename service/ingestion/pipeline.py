@@ -7,12 +7,12 @@ import tempfile
 import time
 import unicodedata
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 
 from service.backends.interfaces import (
     Backends,
@@ -34,6 +34,9 @@ from service.records import from_record, to_record
 from service.usage import ledger_write
 
 T = TypeVar("T")
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Told how many of how many, and in a sentence of what."""
+
 BATCH = 400
 TITLE_CHARS = 200
 LINK_SECONDS = 600
@@ -138,25 +141,37 @@ class Ingestion:
                     return  # someone else deleted it
         raise Conflict("This document is being changed. Try again.", retry_after=1)
 
-    def ingest(self, scope: Scope, document_id: str, job: str) -> None:
-        """Make a received document searchable; a repeated delivery ends the same.
+    def ingest(self, scope: Scope, document_id: str, job: str, progress: Progress) -> int:
+        """Make a received document searchable, and return the tokens that it took; a repeated delivery ends the same.
 
         Raises `DocumentRejected` with the reason, which `fail` records. A document that another job ingests is left alone;
         of one that is gone, what earlier attempts wrote is removed.
         """
         fenced = self._load_for(scope, document_id, job)
+        tokens = 0
         if fenced is None:
-            return
+            return tokens
         try:
             self._save(scope, fenced, status=JobStatus.PROCESSING, done=0, total=0)
             chunks = self._read(scope, fenced.document)
             self._save(scope, fenced, total=len(chunks), written=max(len(chunks), fenced.document.written))
-            entries = self._embed(scope, fenced, chunks)
+            entries, tokens = self._embed(scope, fenced, chunks, progress)
             self._store(scope, fenced.document, chunks, entries)
             count, embedder = len(chunks), self._embedder.name
             self._save(scope, fenced, status=JobStatus.COMPLETED, chunks=count, written=count, embedder=embedder)
         except StoreError:
             self._clean_up(scope, fenced.document)
+        return tokens
+
+    def renew(self, scope: Scope, document_id: str, job: str) -> list[Write]:
+        """Return the writes by which a document that was not ingested waits for another job; raises `NotFound` or `Conflict`."""
+        fenced = self._load(scope, document_id)
+        if fenced.document.status is JobStatus.COMPLETED:
+            raise Conflict("This document is searchable already.")
+        waiting = replace(
+            fenced.document, status=JobStatus.PENDING, updated=timestamp(), job=job, done=0, total=0, error=None
+        )
+        return [Update(documents_path(scope, document_id), to_record(waiting), fenced.version)]
 
     def fail(self, scope: Scope, document_id: str, job: str, reason: str) -> None:
         """Record why a document cannot be searched; one that is gone or that another job ingests is left as `ingest` does."""
@@ -202,8 +217,11 @@ class Ingestion:
             raise DocumentRejected("The file holds no text.")
         return chunks
 
-    def _embed(self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk]) -> list[Entry]:
+    def _embed(
+        self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk], progress: Progress
+    ) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
+        tokens = 0
         document = fenced.document
         attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays again
         for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
@@ -221,12 +239,14 @@ class Ingestion:
                 job=document.job,
             )
             self._documents.commit(scope, [ledger_write(call)])
-            self._save(scope, fenced, done=len(entries) + len(batch))
+            done, tokens = len(entries) + len(batch), tokens + embeddings.tokens
+            self._save(scope, fenced, done=done)
+            progress(done, len(chunks), "Reading the document")
             entries += [
                 Entry(passage_of(document, piece, shared=scope.user is None), vector, self._embedder.name)
                 for piece, vector in zip(batch, embeddings.vectors, strict=True)
             ]
-        return entries
+        return entries, tokens
 
     def _store(self, scope: Scope, document: Document, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
         if document.written > len(chunks):

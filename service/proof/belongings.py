@@ -35,6 +35,7 @@ def state(services: Services, client: Client, world: World, mine: Belongings) ->
         "document": f"documents/{mine.document}",
         "twin": f"documents/{mine.twin}",
         "data": "data?limit=100",
+        "jobs": "jobs?limit=100",
         "profile": "data/profile",
     }.items():
         answer = client.send(Request("GET", f"{base}/{path}"), headers)
@@ -43,6 +44,7 @@ def state(services: Services, client: Client, world: World, mine: Belongings) ->
     found["calls"] = str(usage.json().get("calls"))
     for name, document in (("document", mine.document), ("twin", mine.twin)):
         found[f"the file of {name}"] = file(services, mine, f"documents/{document}/original")
+    found["the file of a job"] = file(services, mine, f"jobs/{mine.made}/1-report.txt")
     found["the upload"] = file(services, mine, f"uploads/{mine.upload}")
     scope = of_job(mine.app, mine.user)
     waiting = services.backends.documents.get(scope, ("jobs", mine.job), documents_path(scope, mine.pending))

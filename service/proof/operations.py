@@ -41,10 +41,15 @@ TARGETS = (
     Target("documents.get_document", "one", "GET", "documents/{document}"),
     Target("documents.get_original", "one", "GET", "documents/{document}/original", canary=False),
     Target("documents.delete_document", "one", "DELETE", "documents/{document}"),
+    Target("jobs.get_job", "one", "GET", "jobs/{made}"),
+    Target("jobs.get_artifact", "one", "GET", "jobs/{made}/artifact", canary=False),
+    Target("jobs.cancel_job", "one", "POST", "jobs/{job}/cancel", canary=False),
+    Target("jobs.retry_job", "one", "POST", "jobs/{job}/retry", canary=False),
     Target("data.get_data", "one", "GET", "data/{data}"),
     Target("data.delete_data", "one", "DELETE", "data/{data}"),
     Target("chats.list_chats", "list", "GET", "chats"),
     Target("documents.list_documents", "list", "GET", "documents"),
+    Target("jobs.list_jobs", "list", "GET", "jobs"),
     Target("data.list_data", "list", "GET", "data"),
     Target("documents.search", "list", "POST", "search", {"text": "What does the zebra keep?", "limit": 50}),
     Target("usage.get_usage", "list", "GET", "usage", canary=False),
@@ -66,6 +71,7 @@ BY_NAME = {target.name: target for target in TARGETS}
 
 SERVICE = {
     "internal.run_job": "jobs/run",
+    "internal.sweep_jobs": "jobs/sweep",
     "internal.object_finalized": "events/object-finalized",
     "internal.data_written": "events/data-written",
 }
@@ -86,17 +92,32 @@ PUBLIC = {
 
 def ids(mine: Belongings, shared: str) -> dict[str, str]:
     """The ids that paths name, as somebody's things have them."""
-    return {"chat": mine.chat, "document": mine.document, "data": mine.data, "shared": shared}
+    return {
+        "chat": mine.chat,
+        "document": mine.document,
+        "data": mine.data,
+        "job": mine.job,
+        "made": mine.made,
+        "shared": shared,
+    }
 
 
-ABSENT = {"chat": "chat-00000000", "document": "0" * 32, "data": "data-00000000", "shared": "0" * 32}
+ABSENT = {
+    "chat": "chat-00000000",
+    "document": "0" * 32,
+    "data": "data-00000000",
+    "job": "0" * 32,
+    "made": "0" * 32,
+    "shared": "0" * 32,
+}
 """Ids of the same form that nothing has."""
 
 
 def internal(name: str, mine: Belongings) -> Request:
     """What Cloud Tasks or a function says of somebody's job, upload or data."""
-    bodies: dict[str, dict[str, object]] = {
+    bodies: dict[str, dict[str, object] | None] = {
         "internal.run_job": {"app": mine.app, "user": mine.user, "job": mine.job},
+        "internal.sweep_jobs": None,
         "internal.object_finalized": {"name": f"apps/{mine.app}/users/{mine.user}/uploads/{mine.upload}"},
         "internal.data_written": {"app": mine.app, "user": mine.user, "document": DIARY},
     }

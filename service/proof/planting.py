@@ -13,7 +13,7 @@ from service.backends.interfaces import Create, Entry, Set, Write
 from service.context import documents_path
 from service.errors import ConfigError, Unavailable
 from service.ingestion.pipeline import passage_of
-from service.models import Call, Chunk, Document, Job, JobStatus, Role, Scope, timestamp
+from service.models import Artifact, Call, Chunk, Document, Job, JobStatus, Role, Scope, timestamp
 from service.proof.canaries import Canaries, probe
 from service.proof.client import Answer, Client, Request
 from service.proof.model import Model
@@ -84,6 +84,7 @@ def plant_files(services: Services, canaries: Canaries, mine: Belongings) -> Bel
     upload = f"An upload of {canaries.new(mine.owner)}.".encode()
     services.backends.blobs.put(scope, f"uploads/{mine.upload}", io.BytesIO(upload), "text/plain")
     pending = plant_job(services, scope, mine.job, f"waiting {canaries.new(mine.owner)}.txt")
+    plant_made(services, scope, mine.made, canaries.new(mine.owner))
     return replace(mine, document=document, twin=twin, pending=pending)
 
 
@@ -120,6 +121,25 @@ def plant_job(services: Services, scope: Scope, job: str, title: str) -> str:
     ]
     services.backends.documents.commit(scope, writes)
     return document.id
+
+
+def plant_made(services: Services, scope: Scope, job: str, content: str) -> None:
+    """Store a job that has ended with a file."""
+    name = f"jobs/{job}/1-report.txt"
+    blob = services.backends.blobs.put(scope, name, io.BytesIO(content.encode()), "text/plain")
+    made = Artifact(name="report.txt", media_type="text/plain", bytes=blob.bytes, sha256=blob.sha256, blob=name)
+    now = timestamp()
+    ended = Job(
+        id=job,
+        kind="report",
+        status=JobStatus.COMPLETED,
+        input={},
+        created=now,
+        updated=now,
+        note=content,
+        artifacts=(made,),
+    )
+    services.backends.documents.commit(scope, [Create(("jobs", job), to_record(ended))])
 
 
 def plant_call(services: Services, app: str, user: str) -> None:

@@ -52,7 +52,7 @@ class Positives:
         world = self.scene.world
         named = ids(victim, world.shared[victim.app][0])
         for target in TARGETS:
-            if target.kind in ("one", "list") and target.method in ("GET", "POST") and target.role == "member":
+            if (target.method == "GET" or target.kind == "list") and target.role == "member":
                 sees = f"{victim.app}/shared" if target.shared else victim.owner
                 headers = world.headers(victim.app, victim.user)
                 self.call(target.request(victim.app, named), headers, sees=sees if target.canary else "")
@@ -93,7 +93,9 @@ class Positives:
             "document": self.call(own, headers).json().get("id"),
             "chat": spare.chat,
             "data": spare.data,
+            "job": spare.job,
         }
+        plant_job(self.scene.services, of_job(app, ADMIN), spare.job, "spare.md")
         named = {name: str(value) for name, value in made.items()}
         writes = [
             target for target in TARGETS if target.body is not FORM and target.method != "GET" and target.kind != "list"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -147,6 +148,20 @@ def test_an_update_changes_at_least_one_field(documents: DocumentStore, ada: Sco
     documents.commit(ada, [Set(CHAT, {"n": 1})])
     with pytest.raises(BadRequest):
         documents.commit(ada, [Update(CHAT, {})])
+
+
+def test_a_snapshot_says_how_old_it_is(documents: DocumentStore, ada: Scope) -> None:
+    documents.commit(ada, [Create(CHAT, {"n": 1})])
+    time.sleep(1.1)
+    [found] = documents.get(ada, CHAT)
+    [queried] = documents.query(ada, Query(CHAT[:1], "n"))
+    for snapshot in (found, queried):
+        assert snapshot
+        assert 1 <= snapshot.age < 10
+    documents.commit(ada, [Update(CHAT, {"n": 2})])
+    [found] = documents.get(ada, CHAT)
+    assert found
+    assert found.age < 1
 
 
 def test_a_commit_returns_one_version_per_write(documents: DocumentStore, ada: Scope) -> None:

@@ -53,6 +53,8 @@ export const OWN = [
   // The service's alone, known and unknown.
   { path: "vectors/v1", reads: [] },
   { path: "searchable/profile", reads: [] },
+  { path: "outbox/j1", reads: [] },
+  { path: "deadLetters/j1", reads: [] },
   { path: "secrets/s1", reads: [] },
   { path: "chats/c1/drafts/x", reads: [] },
   { path: "chats/c1/turns/t1/versions/x", reads: [] },
@@ -79,7 +81,7 @@ export const SHARED = [
   "anything/x",
 ];
 
-export const GROUPS = ["users", "chats", "turns", "recent", "documents", "chunks", "jobs", "calls", "data", "vectors", "searchable"];
+export const GROUPS = ["users", "chats", "turns", "recent", "documents", "chunks", "jobs", "outbox", "deadLetters", "calls", "data", "vectors", "searchable"];
 
 export const uids = () => [...Object.values(ACTORS).flatMap((actor) => actor.uid ?? []), VICTIM];
 

@@ -101,16 +101,7 @@ class Connection:
         # Nothing closes an adapter, so its channel ends with it.
         weakref.finalize(self, self._channel.close)
 
-    def call(
-        self,
-        method: str,
-        request: Any,
-        answer: Any,
-        *,
-        names: str,
-        again: bool = True,
-        seconds: float = ATTEMPT_SECONDS,
-    ) -> Any:
+    def call(self, method: str, request: Any, answer: Any, *, names: str) -> Any:
         """Call a method that may be called twice without harm, and return its answer; `names` is the field with the resource."""
         stub = self._channel.unary_unary(
             f"/{self._service}/{method}",
@@ -122,11 +113,11 @@ class Connection:
         began, attempt = time.monotonic(), 1
         while True:
             try:
-                return ask(request, timeout=seconds, metadata=routing)
+                return ask(request, timeout=ATTEMPT_SECONDS, metadata=routing)
             except FAILURES as exc:
                 pause = random.uniform(0.05, 0.1) * 2**attempt  # noqa: S311  # it spreads attempts and guards nothing
                 late = time.monotonic() - began + pause > TRYING_SECONDS
-                if not again or late or attempt == MOST_ATTEMPTS or not may_pass(exc):
+                if late or attempt == MOST_ATTEMPTS or not may_pass(exc):
                     raise
             time.sleep(pause)
             attempt += 1

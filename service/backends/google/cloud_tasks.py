@@ -4,17 +4,12 @@
 therefore swallow what is enqueued again once a job has run, or while it runs: a delivery would be lost. So each enqueue draws a name
 of its own, which serves one purpose: when a reply is lost, the attempt that repeats the call meets ALREADY_EXISTS, and there is one task.
 
-**Duplicates.** `service.jobs` enqueues twice: with a delay before it commits the job, so that a crash leaves none behind, and at once
-after. When the later call brings forward what this process has enqueued, it removes the delayed task, after its own is stored: at any
-moment at least one of them is. If that fails, or another process made the delayed one, the job is delivered twice, which it bears.
-
 Sources: the references of `CreateTaskRequest` and `HttpRequest` in google.cloud.tasks.v2.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 import uuid
@@ -25,7 +20,6 @@ from service.backends import paths
 from service.backends.interfaces import JobAddress, Secrets
 from service.config import Settings
 from service.errors import BadRequest
-from service.logging import event
 
 if TYPE_CHECKING:
     from service.backends.google.calls import Connection
@@ -38,8 +32,6 @@ DISPATCH_SECONDS = 1800
 """How long a job may run: the most that Cloud Tasks waits for an answer."""
 MOST_DELAY_SECONDS = 30 * 86400 - 3600
 """Cloud Tasks takes a task for 30 days ahead, by its own clock."""
-REMOVE_SECONDS = 1.0
-MOST_WAITING = 10_000
 
 
 class CloudTasks:
@@ -61,22 +53,12 @@ class CloudTasks:
         self._emulator = settings.cloud_tasks_emulator_host
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._waiting: dict[JobAddress, tuple[str, float]] = {}
-        """The name of the delayed task that this process made last for an address, and when it is due in seconds since 1970."""
 
     def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
         if not 0 <= delay <= MOST_DELAY_SECONDS:
             raise BadRequest("A job cannot be put off for more than 30 days.")
         name, due = f"{self._queue}/tasks/{uuid.uuid4().hex}", time.time() + delay
         self._create(name, body(address), due if delay else None)
-        with self._lock:
-            earlier = self._waiting.pop(address, None)
-            if delay:
-                self._waiting[address] = (name, due)
-                while len(self._waiting) > MOST_WAITING:
-                    del self._waiting[next(iter(self._waiting))]
-        if earlier and due <= earlier[1] and time.time() < earlier[1]:
-            self._remove(earlier[0])
 
     def start(self, run: Callable[[JobAddress], None]) -> None:
         """Do nothing: Cloud Tasks delivers to the service's `/internal/jobs/run`."""
@@ -101,11 +83,12 @@ class CloudTasks:
 
     def _create(self, name: str, content: bytes, due: float | None) -> None:
         from google.api_core.exceptions import AlreadyExists
+        from google.cloud.tasks_v2.types import Task
 
         from service.backends.google import calls
 
         try:
-            self._send("CreateTask", self._request(name, content, due), names="parent")
+            self._open().call("CreateTask", self._request(name, content, due), Task.pb(), names="parent")
         except AlreadyExists:
             return  # an earlier attempt made it, for nobody else draws this name
         except calls.FAILURES as exc:
@@ -127,28 +110,6 @@ class CloudTasks:
         call.oidc_token.service_account_email = self._account
         call.oidc_token.audience = self._audience
         return request
-
-    def _remove(self, name: str) -> None:
-        """Remove a task whose job has another one; where that fails, the job is delivered twice."""
-        from google.api_core.exceptions import NotFound
-        from google.cloud.tasks_v2.types import DeleteTaskRequest
-
-        from service.backends.google import calls
-
-        try:
-            self._send(
-                "DeleteTask", DeleteTaskRequest.pb()(name=name), names="name", again=False, seconds=REMOVE_SECONDS
-            )
-        except NotFound:
-            return
-        except calls.FAILURES as exc:
-            event("task_not_removed", logging.WARNING, exc)
-
-    def _send(self, method: str, request: Any, **how: Any) -> None:
-        from google.cloud.tasks_v2.types import Task
-        from google.protobuf.empty_pb2 import Empty
-
-        self._open().call(method, request, Task.pb() if method == "CreateTask" else Empty, **how)
 
     def _open(self) -> Connection:
         from service.backends.google.calls import Connection

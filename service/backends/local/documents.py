@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -50,10 +51,9 @@ class SQLiteDocuments:
         statement = f"""WITH wanted (place, name) AS (VALUES {wanted}) SELECT place, name, data, version
             FROM wanted CROSS JOIN documents ON collection = place AND id = name"""  # noqa: S608  # nothing of a caller's is in it
         rows = self._database.fetch(statement, [part for where in places for part in where])
-        found = {(collection, name): (data, version) for collection, name, data, version in rows}
+        found = {(collection, name): (decode(data), version) for collection, name, data, version in rows}
         return [
-            Snapshot(path, decode(found[where][0]), found[where][1]) if where in found else None
-            for path, where in zip(paths, places, strict=True)
+            snapshot(path, *found[where]) if where in found else None for path, where in zip(paths, places, strict=True)
         ]
 
     def query(self, scope: Scope, query: Query) -> list[Snapshot]:
@@ -67,7 +67,7 @@ class SQLiteDocuments:
             if query.order_by != sorted_by(query.collection[-1]):
                 found = queries.in_order(found, query)
             return [
-                Snapshot((*query.collection, paths.decode(name)), data, version)
+                snapshot((*query.collection, paths.decode(name)), data, version)
                 for (name,), data, version in islice(found, query.limit)
             ]
 
@@ -80,7 +80,7 @@ class SQLiteDocuments:
             # What lies deeper is another collection, even if it has the same name.
             found = (row for row in parsed if len(row[0]) == 3 and queries.matches(row[1], query))
             return [
-                Snapshot(("users", *map(paths.decode, path)), data, version)
+                snapshot(("users", *map(paths.decode, path)), data, version)
                 for path, data, version in islice(queries.in_order(found, query), query.limit)
             ]
 
@@ -90,8 +90,8 @@ class SQLiteDocuments:
         places = [("/".join(collection), name) for *collection, name in located]
         if not writes:
             return []
-        # They are random, so that none comes back with a document made anew.
-        version = token_urlsafe(12)
+        # It says when, and is random, so that none comes back with a document made anew.
+        version = f"{milliseconds()}-{token_urlsafe(12)}"
 
         def apply_all(connection: sqlite3.Connection) -> list[str]:
             return [apply(connection, where, write, version) for where, write in zip(places, writes, strict=True)]
@@ -106,6 +106,15 @@ def place(scope: Scope, path: Path) -> tuple[str, str]:
     """Return the (collection, id) that a document is stored under."""
     *collection, name = checks.place(scope, path)
     return "/".join(collection), name
+
+
+def milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def snapshot(path: Path, data: Mapping[str, JSON], version: str) -> Snapshot:
+    written = version.partition("-")[0]
+    return Snapshot(path, data, version, max(0, milliseconds() - int(written)) / 1000)
 
 
 def below_users(collection: str, name: str) -> Path:

@@ -12,7 +12,14 @@ from service.backends import paths
 from service.backends.interfaces import Path, Query
 from service.models import JSON, Scope
 
-SORTED_BY = {"turns": "seq", "calls": "created", "documents": "created"}
+SORTED_BY = {
+    "turns": "seq",
+    "calls": "created",
+    "documents": "created",
+    "jobs": "created",
+    "outbox": "due",
+    "deadLetters": "created",
+}
 """The field by which a collection is in order, `updated` if none is named: reading on in that order costs the same however large it
 grows, by any other field all of it is read."""
 

@@ -22,10 +22,12 @@ from service.backends import paths
 from service.backends.interfaces import JobAddress, Secrets
 from service.backends.local.sqlite import Database
 from service.config import Settings
-from service.errors import Unavailable
+from service.errors import BrainstemError, Unavailable
 from service.logging import Field, event
 
-ATTEMPTS = 5
+ATTEMPTS = 10
+"""More than a job may fail: what is given up here was refused each time, and a sweep finds it if it is still to be done."""
+
 POLL_SECONDS = 0.4
 """How late a job of another process may be seen."""
 
@@ -77,7 +79,7 @@ class Delivery:
 
 
 class LocalQueue:
-    """The queue of a laptop. A job that raises is delivered again, later each time, and dropped after five attempts.
+    """The queue of a laptop. A job that raises is delivered again, later each time, and dropped after ten attempts.
 
     An attempt counts when it begins, so a job that kills its process is dropped too; one that `stop` cuts short does not
     count. Enqueueing a job that waits may bring it forward; one that is under way is delivered once more afterwards.
@@ -185,7 +187,8 @@ class LocalQueue:
 
     def _retry(self, delivery: Delivery, error: Exception) -> None:
         longest = min(self._backoff * 2 ** (delivery.attempt - 1), LONGEST_BACKOFF_SECONDS)
-        pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
+        asked = (isinstance(error, BrainstemError) and error.retry_after) or 0
+        pause = max(longest * random.uniform(0.5, 1.0), asked * random.uniform(1.0, 1.2))  # noqa: S311  # jitter, no secret
         with self._database.write() as connection:
             connection.execute(RETRY, {**delivery.key, "due": time.time() + pause})
         event("job.retry", logging.WARNING, error, attempt=delivery.attempt, seconds=round(pause, 1), **delivery.fields)

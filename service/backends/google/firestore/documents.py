@@ -38,8 +38,8 @@ class FirestoreDocuments:
         places = [checks.place(scope, path) for path in paths]
         found = self._read(places)
         return [
-            document and snapshot(path, document, messages.from_fields(document.fields))
-            for path, document in ((path, found[place]) for path, place in zip(paths, places, strict=True))
+            reply and snapshot(path, reply.found, messages.from_fields(reply.found.fields), reply.read_time)
+            for path, reply in ((path, found[place]) for path, place in zip(paths, places, strict=True))
         ]
 
     def query(self, scope: Scope, query: Query) -> list[Snapshot]:
@@ -50,14 +50,14 @@ class FirestoreDocuments:
         size = statements.page_size(query)
         found: list[Snapshot] = []
         while len(found) < query.limit:
-            page = [reply.document for reply in self._send("RunQuery", request) if reply.HasField("document")]
-            for document in page:
-                data = messages.from_fields(document.fields)
-                if path := statements.found(scope, query, self._place(document.name), data):
-                    found.append(snapshot(path, document, data))
+            page = [reply for reply in self._send("RunQuery", request) if reply.HasField("document")]
+            for reply in page:
+                data = messages.from_fields(reply.document.fields)
+                if path := statements.found(scope, query, self._place(reply.document.name), data):
+                    found.append(snapshot(path, reply.document, data, reply.read_time))
             if len(page) < size or len(found) >= query.limit:
                 break
-            statements.continue_after(request, query, page[-1])
+            statements.continue_after(request, query, page[-1].document)
         return found[: query.limit]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
@@ -92,7 +92,7 @@ class FirestoreDocuments:
         Raises `Unavailable` where it cannot be told, for others may have written over every mark.
         """
         kept = [place for place, write in zip(places, writes, strict=True) if not isinstance(write, Delete)]
-        found = [document for document in self._read(kept or places, [COMMIT], deadline).values() if document]
+        found = [reply.found for reply in self._read(kept or places, [COMMIT], deadline).values() if reply]
         if not kept and not found:
             return [""] * len(writes)
         for document in found:
@@ -106,7 +106,7 @@ class FirestoreDocuments:
     def _read(
         self, places: Sequence[Path], fields: Sequence[str] = (), deadline: Deadline | None = None
     ) -> dict[Path, Message | None]:
-        """Return the documents at these places, with all or only some of their fields."""
+        """Return what was found at these places, with all or only some of the fields."""
         from service.backends.google.firestore import messages
 
         found: dict[Path, Message | None] = dict.fromkeys(places)
@@ -118,7 +118,7 @@ class FirestoreDocuments:
             request.mask.field_paths.extend(map(messages.field_path, fields))
         for reply in self._send("BatchGetDocuments", request, deadline):
             if reply.HasField("found"):
-                found[self._place(reply.found.name)] = reply.found
+                found[self._place(reply.found.name)] = reply
         return found
 
     def _send(self, method: str, request: Message, deadline: Deadline | None = None) -> list[Message]:
@@ -143,7 +143,9 @@ def version(update_time: Message) -> str:
     return f"{update_time.seconds}.{update_time.nanos:09}" if update_time.seconds else ""
 
 
-def snapshot(path: Path, document: Message, data: dict[str, JSON]) -> Snapshot:
+def snapshot(path: Path, document: Message, data: dict[str, JSON], read: Message) -> Snapshot:
     data.pop(COMMIT, None)
     data.pop(APP, None)
-    return Snapshot(path, data, version(document.update_time))
+    written = document.update_time
+    age = read.seconds - written.seconds + (read.nanos - written.nanos) / 1e9
+    return Snapshot(path, data, version(written), max(0.0, age))

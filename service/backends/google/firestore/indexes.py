@@ -2,7 +2,7 @@
 
 Every field has an automatic index of its own within a collection, which serves each `Query` that orders by one field and compares
 none but that one: `chats` by `updated`, `turns` by `seq`, `calls` by `created`, `data` by `updated`, `documents` by `created`, `chunks`
-by `n`; and `vectors` by `words`, `document` or their names. The emulator demands no index at all.
+by `n`, `jobs` by `created`, `outbox` by `due`; and `vectors` by `words`, `document` or their names. The emulator demands no index at all.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from service.backends.checks import COMMIT
 
 Definition = dict[str, Any]
 
-GROUPS = ("calls", "documents")
-"""Collections of which every user's of an app are read at once, in the order of `created`."""
+GROUPS: Mapping[str, str] = {"calls": "created", "documents": "created", "outbox": "due", "deadLetters": "created"}
+"""Collections of which every user's of an app are read at once, and the field that they are read in the order of."""
 
 APP = "_app"
 """The field of their documents that holds the app's encoded id."""
@@ -27,7 +27,9 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "recent": ("recent",),
     "documents": ("title", "error"),
     "chunks": ("text", "headings"),
-    "jobs": ("input", "error"),
+    "jobs": ("input", "error", "note", "state", "output", "artifacts"),
+    "outbox": (),
+    "deadLetters": (),
     "calls": (),
     "data": ("data",),
     "vectors": ("app", "user", "chunk", "title", "headings", "page", "line", "text", "embedding"),
@@ -43,7 +45,7 @@ def definitions(dimensions: Iterable[int]) -> Definition:
 
 def group_index(collection: str) -> Definition:
     """Return the index for an app's documents of a collection, whoever's they are."""
-    fields = [{"fieldPath": name, "order": "ASCENDING"} for name in (APP, "created")]
+    fields = [{"fieldPath": name, "order": "ASCENDING"} for name in (APP, GROUPS[collection])]
     return {"collectionGroup": collection, "queryScope": "COLLECTION_GROUP", "fields": fields}
 
 

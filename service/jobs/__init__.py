@@ -1,0 +1,330 @@
+"""Work that outlives its request: PENDING → PROCESSING → COMPLETED | FAILED | CANCELLED, delivered at least once, ended exactly once."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from service import logging as log
+from service.backends.interfaces import (
+    Create,
+    Delete,
+    DocumentStore,
+    JobAddress,
+    JobQueue,
+    Query,
+    Set,
+    Snapshot,
+    Update,
+    Write,
+)
+from service.errors import BrainstemError, Conflict, DeadlineExceeded, DependencyError, NotFound, StoreError, Superseded
+from service.jobs.attempt import Attempt, Handler, Held, Kinds, Result, Unfinished, job_path, letter_path, outbox_path
+from service.models import JSON, Job, JobStatus, Scope, timestamp
+from service.records import from_record, to_record
+from service.scope import of_job, shared
+
+__all__ = ["Attempt", "Handler", "Jobs", "Kinds", "Result", "Unfinished", "job_path"]
+
+LEASE_SECONDS = 30.0
+"""So long after the last sign of life an attempt counts as dead."""
+
+RENEW_SECONDS = 10.0
+ATTEMPT_SECONDS = 1500.0
+"""What one attempt may take: less than Cloud Tasks waits for an answer, half an hour."""
+
+MAX_FAILURES = 4
+OUTBOX_SECONDS = 30.0
+LONGEST_OUTBOX_SECONDS = 3600.0
+"""A job that waits is enqueued again after half a minute, and then each time when it is twice as old: a queue that is long holds few of
+them twice, and one that lost them gets all of them back."""
+
+PAGE = 200
+CANCEL_TRIES = 20
+
+
+class Jobs:
+    """Submits jobs, runs those that the queue delivers, and has delivered what was lost."""
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        queue: JobQueue,
+        kinds: Kinds,
+        *,
+        lease: float = LEASE_SECONDS,
+        renew: float = RENEW_SECONDS,
+        longest: float = ATTEMPT_SECONDS,
+    ) -> None:
+        self._documents = documents
+        self._queue = queue
+        self._kinds = kinds
+        self._lease = lease
+        self._renew = renew
+        self._longest = longest
+
+    def submit(self, scope: Scope, job: Job, writes: Sequence[Write] = ()) -> None:
+        """Record a job together with the writes that belong to it, and have it delivered; raises `StoreError` as a commit does.
+
+        In the same commit stands that it is to be delivered. So a queue that cannot be reached delays it, and no more.
+        """
+        noted = Create(outbox_path(job.id), {"due": later(OUTBOX_SECONDS)})
+        self._documents.commit(scope, [*writes, Create(job_path(job.id), to_record(job)), noted])
+        try:
+            self._queue.enqueue(JobAddress(scope, job.id))
+        except DependencyError as error:
+            log.event("job_not_enqueued", logging.WARNING, error, app=scope.app, job=job.id)
+
+    def job(self, scope: Scope, job_id: str) -> tuple[Job, str]:
+        """Return a job and its version; raises `NotFound`."""
+        found = self._found(scope, job_id)
+        return from_record(Job, found.data), found.version
+
+    def jobs(self, scope: Scope, limit: int, after: tuple[str | int | float, str] | None = None) -> list[Job]:
+        """Return jobs, the newest first."""
+        query = Query(("jobs",), "created", descending=True, after=after, limit=limit)
+        return [from_record(Job, found.data) for found in self._documents.query(scope, query)]
+
+    def run(self, address: JobAddress) -> None:
+        """Run a delivered job; raises if it should be delivered again: `Conflict` while another attempt at it is alive."""
+        scope = address.scope
+        [found] = self._documents.get(scope, job_path(address.id))
+        job = from_record(Job, found.data) if found else None
+        if found is None or job is None or job.status.terminal:
+            return
+        if job.status is JobStatus.PROCESSING and found.age < job.lease:
+            raise Conflict("This job is being worked on.", retry_after=math.ceil(job.lease - found.age))
+        with log.bind(app=scope.app, job=job.id, kind=job.kind):
+            self._work(self._claim(scope, job, found))
+
+    def cancel(self, scope: Scope, job_id: str) -> Job:
+        """End a job that has not ended; raises `NotFound`, or `Conflict` for one that completed or failed.
+
+        An attempt that is under way can write nothing from then on, and ends at its next one.
+        """
+        for _ in range(CANCEL_TRIES):
+            found = self._found(scope, job_id)
+            job = from_record(Job, found.data)
+            if job.status is JobStatus.CANCELLED:
+                return job
+            if job.status.terminal:
+                raise Conflict("This job has ended already.")
+            now = timestamp()
+            cancelled = replace(job, status=JobStatus.CANCELLED, updated=now, ended=now, lease=0.0)
+            try:
+                ended = Update(found.path, to_record(cancelled), found.version)
+                self._documents.commit(scope, [ended, Delete(outbox_path(job.id))])
+            except StoreError:
+                continue  # its attempt wrote just now
+            if handler := self._kinds.get(job.kind):
+                handler.fail(scope, cancelled, "It was cancelled.")
+            return cancelled
+        raise Conflict("This job is being changed. Try again.", retry_after=1)
+
+    def retry(self, scope: Scope, job_id: str) -> Job:
+        """Submit a job that failed or was cancelled anew, as another job with the same input; raises `NotFound` or `Conflict`.
+
+        The one that ended stays as it is, and is no dead letter any more. However often it is retried, one job comes of it.
+        """
+        job, _ = self.job(scope, job_id)
+        if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            raise Conflict("Only a job that failed or was cancelled can be retried.")
+        handler = self._kinds.get(job.kind)
+        if handler is None:
+            raise Conflict("This version of the service knows no such kind of job.")
+        now = timestamp()
+        again = Job(
+            id=uuid.uuid5(uuid.NAMESPACE_OID, job.id).hex,
+            kind=job.kind,
+            status=JobStatus.PENDING,
+            input=job.input,
+            created=now,
+            updated=now,
+            retry_of=job.id,
+        )
+        try:
+            self.submit(scope, again, [*handler.renew(scope, again), Delete(letter_path(job.id))])
+        except StoreError as error:
+            [found] = self._documents.get(scope, job_path(again.id))
+            if found is None:
+                raise Conflict("What this job is about has changed meanwhile.") from error
+            return from_record(Job, found.data)
+        return again
+
+    def letters(self, scope: Scope, limit: int = PAGE) -> list[tuple[Scope, Job]]:
+        """Return the dead letters of all users of a scope's app and of what it shares, the oldest first."""
+        query = Query(("deadLetters",), "created", limit=limit)
+        found = self._of_app(shared(scope), query)
+        return [(owner, self.job(owner, str(path[-1]))[0]) for owner, path in found]
+
+    def sweep(self, scope: Scope) -> int:
+        """Have delivered what is due in a scope's app and was not: lost by the queue, or by the process that worked on it.
+
+        Returns how many were enqueued; not more than a page of them at once.
+        """
+        query = Query(("outbox",), "due", where=[("due", "<=", timestamp())], limit=PAGE)
+        return sum(self._sweep_one(owner, path[-1]) for owner, path in self._of_app(shared(scope), query))
+
+    def _of_app(self, scope: Scope, query: Query) -> Iterator[tuple[Scope, tuple[str, ...]]]:
+        """Yield whose documents a query finds among all users of an app and what the app shares, and their paths."""
+        for found in self._documents.query(scope, replace(query, of_every_user=True)):
+            yield of_job(scope.app, found.path[1]), found.path
+        for found in self._documents.query(scope, query):
+            yield scope, found.path
+
+    def _sweep_one(self, scope: Scope, job_id: str) -> bool:
+        [found] = self._documents.get(scope, job_path(job_id))
+        job = from_record(Job, found.data) if found else None
+        if found is None or job is None or job.status.terminal:
+            self._documents.commit(scope, [Delete(outbox_path(job_id))])
+            return False
+        alive = job.lease - found.age if job.status is JobStatus.PROCESSING else 0.0
+        if alive <= 0:
+            self._queue.enqueue(JobAddress(scope, job_id))
+        pause = alive if alive > 0 else min(max(OUTBOX_SECONDS, age(job)), LONGEST_OUTBOX_SECONDS)
+        with suppress(StoreError):  # it ended just now
+            self._documents.commit(scope, [Update(outbox_path(job_id), {"due": later(pause)})])
+        return alive <= 0
+
+    def _found(self, scope: Scope, job_id: str) -> Snapshot:
+        [found] = self._documents.get(scope, job_path(job_id))
+        if found is None:
+            raise NotFound
+        return found
+
+    def _claim(self, scope: Scope, job: Job, found: Snapshot) -> Attempt:
+        """Begin an attempt. It counts before the work begins, so that a job that kills its worker runs out of them too."""
+        died = job.status is JobStatus.PROCESSING and job.lease > 0
+        now = timestamp()
+        job = replace(
+            job,
+            status=JobStatus.PROCESSING,
+            attempts=job.attempts + 1,
+            failures=job.failures + died,
+            lease=self._lease,
+            started=job.started or now,
+            updated=now,
+        )
+        try:
+            [version] = self._documents.commit(scope, [Update(found.path, to_record(job), found.version)])
+        except StoreError as error:
+            raise Conflict("This job is being worked on.", retry_after=math.ceil(self._lease)) from error
+        return Attempt(self._documents, scope, Held(job, version))
+
+    def _work(self, attempt: Attempt) -> None:
+        """Have a job's handler work on it, and record what became of it; raises to have it delivered again."""
+        job = attempt.job
+        handler = self._kinds.get(job.kind)
+        try:
+            if handler is None:
+                self._fail(attempt, None, "This version of the service knows no such kind of job.", "unknown_kind")
+            elif job.failures >= MAX_FAILURES:
+                self._fail(attempt, handler, "It failed too often.", "too_many_failures")
+            else:
+                self._carry_out(attempt, handler)
+        except Superseded:
+            log.event("job_superseded", logging.WARNING, attempt=job.attempts)
+
+    def _carry_out(self, attempt: Attempt, handler: Handler) -> None:
+        job = attempt.job
+        try:
+            result = self._guard(attempt, handler) or Result()
+        except Unfinished:
+            attempt.save(lease=0.0, failures=0)
+            self._queue.enqueue(JobAddress(attempt.scope, job.id))
+        except Superseded:
+            raise
+        except DependencyError as error:
+            self._put_off(attempt, handler, error, error.title, error.code, again=error.retryable)
+        except BrainstemError as error:
+            self._fail(attempt, handler, error.detail or error.title, error.code, letter=False)
+        except Exception as error:  # noqa: BLE001  # the job runner's edge: it is logged, and raised again or recorded
+            self._put_off(attempt, handler, error, "An internal error.", "crashed", again=True)
+        else:
+            tokens_in, tokens_out = job.input_tokens + result.input_tokens, job.output_tokens + result.output_tokens
+            self._end(
+                attempt,
+                status=JobStatus.COMPLETED,
+                output=result.output,
+                artifacts=result.artifacts,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+            )
+            log.event("job_completed", attempt=job.attempts)
+
+    def _guard(self, attempt: Attempt, handler: Handler) -> Result | None:
+        """Run the handler in a thread of its own, and meanwhile show that it lives.
+
+        Raises what it raises, `Superseded` once the job is another's, and `DeadlineExceeded` for one that takes too long: what
+        becomes of its thread then does no harm, for it can write nothing.
+        """
+        outcome: Future[Result | None] = Future()
+        lent, context = attempt.lend(), contextvars.copy_context()
+        threading.Thread(target=context.run, args=(settle, outcome, handler, lent), daemon=True).start()
+        end = time.monotonic() + self._longest
+        try:
+            while True:
+                try:
+                    return outcome.result(min(self._renew, max(end - time.monotonic(), 0.001)))
+                except TimeoutError:
+                    if outcome.done():
+                        raise  # the handler's own
+                if time.monotonic() >= end:
+                    raise DeadlineExceeded("The job took too long.")
+                try:
+                    attempt.save()
+                except DependencyError as error:
+                    log.event("job_not_renewed", logging.WARNING, error)
+        finally:
+            lent.close()
+
+    def _put_off(
+        self, attempt: Attempt, handler: Handler, error: Exception, reason: str, code: str, *, again: bool
+    ) -> None:
+        """Have a job tried again, which is to raise what it failed with; or fail it if it was tried often enough."""
+        job = attempt.job
+        again = again and job.failures + 1 < MAX_FAILURES
+        level = logging.WARNING if isinstance(error, DependencyError) else logging.ERROR
+        log.event("job_delayed" if again else "job_given_up", level, error, attempt=job.attempts)
+        if not again:
+            return self._fail(attempt, handler, reason, code)
+        attempt.save(lease=0.0, failures=job.failures + 1)
+        raise error
+
+    def _fail(self, attempt: Attempt, handler: Handler | None, reason: str, code: str, *, letter: bool = True) -> None:
+        """End a job as FAILED. What is not its input's fault leaves a dead letter, by which it can be found and retried."""
+        job = attempt.job
+        if handler:
+            handler.fail(attempt.scope, job, reason)
+        written: dict[str, JSON] = {"created": timestamp(), "kind": job.kind, "code": code}
+        letters = [Set(letter_path(job.id), written)] if letter else []
+        self._end(attempt, letters, status=JobStatus.FAILED, error=reason, code=code, failures=job.failures + 1)
+        log.event("job_failed", logging.WARNING, attempt=job.attempts)
+
+    def _end(self, attempt: Attempt, writes: Sequence[Write] = (), **changes: object) -> None:
+        own = [Delete(outbox_path(attempt.job.id)), *writes]
+        attempt.save(own, ended=timestamp(), lease=0.0, **changes)
+
+
+def settle(outcome: Future[Result | None], handler: Handler, attempt: Attempt) -> None:
+    try:
+        outcome.set_result(handler.run(attempt))
+    except BaseException as error:  # noqa: BLE001  # whoever waits for the outcome raises it
+        outcome.set_exception(error)
+
+
+def later(seconds: float) -> str:
+    return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+def age(job: Job) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(job.created)).total_seconds()
