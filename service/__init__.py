@@ -1,3 +1,3 @@
 """Brainstem: one AI backend for all your apps."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
