@@ -41,8 +41,9 @@ def chosen(attempts: Iterable[Attempt], most: int | None, dice: random.Random) -
 
 
 def kinds_of(attempt: Attempt) -> set[tuple[str, ...]]:
-    """What an attempt is one of: a technique, and an actor at an operation."""
-    kinds = {(attempt.channel, attempt.technique), (attempt.channel, attempt.actor, attempt.operation)}
+    """What an attempt is one of: a technique at an app, whose kind of membership may be what stops it, and an actor at an operation."""
+    app = next(iter(attempt.request.path.split("/")[3:4]), "")
+    kinds = {(attempt.channel, attempt.technique, app), (attempt.channel, attempt.actor, attempt.operation)}
     return kinds | ({(attempt.operation, attempt.technique)} if attempt.channel in ("job", "event") else set())
 
 
