@@ -11,6 +11,7 @@ from service.api import cors, local, problems, routing
 from service.api.chats import chats
 from service.api.data import data
 from service.api.documents import documents
+from service.api.flows import flows
 from service.api.internal import internal
 from service.api.pages import pages
 from service.api.system import system
@@ -47,6 +48,7 @@ def create_flask(services: Services) -> Flask:
         "chats": chats(services),
         "documents": documents(services),
         "data": data(services),
+        "flows": flows(services),
         "usage": usage(services),
         "internal": internal(services),
     }

@@ -11,6 +11,7 @@ from service.chat.prepare import Turns
 from service.config import Settings
 from service.context import Context
 from service.conversations import Conversations
+from service.flows.running import Flows
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs, handlers
@@ -31,6 +32,7 @@ class Services:
     conversations: Conversations
     context: Context
     turns: Turns
+    flows: Flows
     usage: Usage
     ingestion: Ingestion
     jobs: Jobs
@@ -57,6 +59,14 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         threads=settings.threads,
         seconds=settings.stage_seconds,
     )
+    loop = Loop()
+    flows = Flows(
+        backends.documents,
+        backends.model,
+        loop,
+        seconds=settings.flow_seconds,
+        lease_seconds=settings.lease_seconds,
+    )
     ingestion = Ingestion(settings, backends)
     jobs = Jobs(backends.documents, backends.queue, handlers(ingestion))
     return Services(
@@ -67,10 +77,11 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         conversations=conversations,
         context=context,
         turns=turns,
+        flows=flows,
         usage=Usage(backends.documents),
         ingestion=ingestion,
         jobs=jobs,
         notes=Notes(backends.documents, ingestion, jobs.submit_ingestion),
-        loop=Loop(),
+        loop=loop,
         readiness=Readiness(backends),
     )

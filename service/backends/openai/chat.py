@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.backends.interfaces import Finish, ModelEvent, ModelRequest, Secrets
+from service.backends.interfaces import Finish, ModelEvent, ModelRequest, OutputSchema, Secrets
 from service.backends.openai.endpoint import Endpoint, Key, StoredKey
 from service.backends.openai.events import Decoder
 from service.backends.openai.refusals import Retries
@@ -34,6 +34,7 @@ class OpenAIModel:
         self._settings = settings
         self._endpoint = Endpoint(settings, key or StoredKey(settings, secrets))
         self._refused: frozenset[str] = frozenset()
+        self._unstructured: frozenset[tuple[str, OutputSchema]] = frozenset()
         self._lock = threading.Lock()
         self._client: Client | None = None
 
@@ -91,6 +92,8 @@ class OpenAIModel:
             arguments["stream_options"] = {"include_usage": True}
         if request.temperature is not None:
             arguments["temperature"] = request.temperature
+        if request.schema and (request.model, request.schema) not in self._unstructured:
+            arguments["response_format"] = response_format(request.schema)
         return arguments
 
     def told(self, error: BrainstemError) -> BrainstemError:
@@ -110,10 +113,14 @@ class OpenAIModel:
                 await call.open(msgspec.json.encode(self.arguments(request)), key, retries)
                 return
             except Refused as exc:
-                option = exc.refusal.option(self.dispensable)
-                if option is None:
+                schema = request.schema
+                if option := exc.refusal.option(self.dispensable):
+                    self._refused |= {option}
+                elif schema and (request.model, schema) not in self._unstructured and exc.refusal.unstructured:
+                    # Of another model or another schema it may know.
+                    self._unstructured |= {(request.model, schema)}
+                else:
                     raise
-                self._refused |= {option}
 
     def _build(self) -> Client:
         from service.backends.openai.client import Client
@@ -146,3 +153,9 @@ class OpenAIModel:
         if decoder.begun and isinstance(error, DeadlineExceeded):
             error = UpstreamInterrupted("The model's provider fell silent in the midst of the answer.")
         return events, self.told(error)
+
+
+def response_format(schema: OutputSchema) -> dict[str, Any]:
+    """Source: "Structured model outputs" in OpenAI's documentation."""
+    told = {"name": schema.name, "schema": msgspec.Raw(schema.text.encode()), "strict": schema.strict}
+    return {"type": "json_schema", "json_schema": told}
