@@ -325,6 +325,14 @@ def test_a_provider_that_takes_no_schema_is_asked_without(ada: User, upstream: U
     assert ["response_format" in request for request in asked(upstream)] == [True, False, False]
 
 
+def test_a_refusal_that_was_for_something_else_is_not_remembered(ada: User, upstream: Upstream) -> None:
+    upstream.script(faults.status(400, {"message": "The schema of messages is wrong."}), times=2)
+    assert run(ada).json["code"] == "upstream_config"
+    upstream.enqueue(GOOD)
+    assert run(ada).status_code == 200
+    assert ["response_format" in request for request in asked(upstream)] == [True, False, True]
+
+
 def test_a_provider_that_refuses_otherwise_is_not_asked_again(ada: User, upstream: Upstream) -> None:
     upstream.script(faults.status(400, {"message": "temperature is too high", "param": "temperature"}))
     assert run(ada).json["code"] == "upstream_config"

@@ -24,6 +24,8 @@ from service.models import TurnStatus
 
 TAKES_OVER = "brainstem.takes_over"
 EVENT_STREAM = "text/event-stream"
+CLIENT_LEFT = 499
+"""What the log says of a request whose client did not wait; nobody is sent it."""
 
 
 class Turning(Protocol):
@@ -155,6 +157,7 @@ class Whole:
             self.report(status)
         except asyncio.CancelledError:
             connection.abort()
+            self.report(CLIENT_LEFT)
         except Exception as error:  # noqa: BLE001  # nobody awaits this: the connection must not be left open
             log.event("answer_crashed", logging.ERROR, error, request=self._request_id)
             connection.abort()

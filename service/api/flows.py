@@ -74,6 +74,9 @@ async def made(room: Flows, prepared: Prepared) -> tuple[int, dict[str, str], by
             fields = {"app": prepared.scope.app, "request": request_id, "code": error.code}
             log.event("request_failed", logging.ERROR, error, **fields)
         return problems.answer(error, request_id)
+    except Exception as error:  # noqa: BLE001  # a mistake must not leave the client without an answer
+        log.event("request_crashed", logging.ERROR, error, app=prepared.scope.app, request=request_id)
+        return problems.answer(BrainstemError(), request_id)
     if isinstance(result, TurnError):
         return problems.answer(result, request_id)
     return 200, {"Content-Type": "application/json"}, msgspec.json.encode(flow_answer(result))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -92,7 +93,7 @@ class OpenAIModel:
             arguments["stream_options"] = {"include_usage": True}
         if request.temperature is not None:
             arguments["temperature"] = request.temperature
-        if request.schema and (request.model, request.schema) not in self._unstructured:
+        if request.schema:
             arguments["response_format"] = response_format(request.schema)
         return arguments
 
@@ -108,19 +109,23 @@ class OpenAIModel:
         key = self._endpoint.key.at_hand()
         if key is None:
             key = await asyncio.to_thread(self._endpoint.key.get)
+        refused = None
+        if request.schema and (request.model, request.schema) in self._unstructured:
+            request = replace(request, schema=None)
         while True:
             try:
                 await call.open(msgspec.json.encode(self.arguments(request)), key, retries)
-                return
+                break
             except Refused as exc:
-                schema = request.schema
                 if option := exc.refusal.option(self.dispensable):
                     self._refused |= {option}
-                elif schema and (request.model, schema) not in self._unstructured and exc.refusal.unstructured:
-                    # Of another model or another schema it may know.
-                    self._unstructured |= {(request.model, schema)}
+                elif request.schema and exc.refusal.unstructured:
+                    refused, request = request.schema, replace(request, schema=None)
                 else:
                     raise
+        if refused:
+            # Of another model, or another schema, it may take it.
+            self._unstructured |= {(request.model, refused)}
 
     def _build(self) -> Client:
         from service.backends.openai.client import Client
