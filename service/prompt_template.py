@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,9 +15,6 @@ from service.models import JSON
 
 PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,9}")
-MARKUP = frozenset("<>")
-UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Categories of characters that end lines, change the direction of writing, or show nothing."""
 
 
 class TemplateError(Exception):
@@ -60,17 +56,13 @@ def found(values: Mapping[str, JSON], path: tuple[str, ...]) -> JSON:
 
 
 def written(value: JSON) -> str:
-    """Write a value as JSON on one line, in which only letters, marks, numbers, symbols and plain spaces stand for themselves."""
+    """Write a value as JSON on one line, in which only what can be seen, plain spaces, and no tag's bracket stand for themselves."""
     text = json.dumps(value, ensure_ascii=False)
-    if text.isascii() and text.isprintable() and "<" not in text and ">" not in text:
-        return text
-    return "".join(escaped(character) if is_escaped(character) else character for character in text)
-
-
-def is_escaped(character: str) -> bool:
-    return character in MARKUP or unicodedata.category(character) in UNSEEN
+    unseen = {character for character in set(text) if not character.isprintable() or character in "<>"}
+    return text.translate({ord(character): escaped(character) for character in unseen})
 
 
 def escaped(character: str) -> str:
     """As JSON escapes it: by its UTF-16 units."""
-    return json.dumps(character)[1:-1] if not character.isascii() else f"\\u{ord(character):04x}"
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n] << 8 | units[n + 1]:04x}" for n in range(0, len(units), 2))
