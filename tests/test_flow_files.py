@@ -128,10 +128,10 @@ def test_a_schema_that_does_not_hold_says_where_and_what_to_do(
     tmp_path: Path, schema: object, told: str, where: str
 ) -> None:
     schemas = {"given": ANY, "output": ANY, where: schema}
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(ConfigError) as error:
         flow_of(tmp_path, prompt="Judge.", given=schemas["given"], output=schemas["output"])
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
     assert f"recipes/schemas/risk.{'in' if where == 'given' else 'out'}.json: " in error.value.detail
     assert told in error.value.detail
     assert len(error.value.detail) < 500 + len(str(tmp_path))
@@ -194,12 +194,12 @@ def test_a_running_catalog_sees_a_changed_schema_and_keeps_the_last_good_one(tmp
 def test_no_pattern_takes_longer_than_its_text_is_long(tmp_path: Path, pattern: str) -> None:
     output = field(pattern=pattern)["properties"] | {"b": {"patternProperties": {pattern: {"type": "integer"}}}}
     flow = flow_of(tmp_path, output={**ANY, "properties": output})
-    began = time.monotonic()
+    began = time.thread_time()
     text = "a" * 200_000 + "!"
     assert [fault.path for fault in flow.output.faults({"a": text})] == ["$"]
     assert flow.output.faults({"b": {text: "x"}}) == []
     assert [fault.path for fault in flow.output.faults({"a": "a" * 30 + "!", "b": {"aa": "x"}})] == ["$.a", "$.b.*"]
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_no_value_is_checked_for_longer_than_a_second() -> None:
@@ -210,9 +210,9 @@ def test_no_value_is_checked_for_longer_than_a_second() -> None:
     several = read_schema(json.dumps(field(anyOf=[{"items": {"type": "string"}}] * 5)).encode())
     many: list[JSON] = [{"n": n} for n in range(50_000)]
     for schema, value, fits in ((wide, [*range(100, 100_000)], True), (same, many, True), (several, many, False)):
-        began = time.monotonic()
+        began = time.thread_time()
         assert (schema.faults({"a": value}) == []) is fits
-        assert time.monotonic() - began < 1
+        assert time.thread_time() - began < 1
 
 
 def test_a_value_that_is_nested_deep_is_a_fault() -> None:
@@ -286,9 +286,9 @@ def test_the_smallest_value_is_one_that_the_schema_admits(schema: dict[str, Any]
 
 @pytest.mark.parametrize("schema", [{"minItems": 10**9}, {"minLength": 10**9}, {"pattern": "a{1000000}"}, False])
 def test_a_value_that_would_be_huge_is_not_made(schema: object) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     smallest(json.dumps({**ANY, "required": ["v"], "properties": {"v": schema}}))
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "a{", "*", r"(a)\1", "(?=a)", ")", "[z-a]", "\\"])
