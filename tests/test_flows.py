@@ -488,7 +488,11 @@ class Doubtful:
 
 @pytest.fixture
 def doubtful(flask: Flask, monkeypatch: pytest.MonkeyPatch) -> Doubtful:
-    """The store of the flows, to be troubled."""
+    return trouble(flask, monkeypatch)
+
+
+def trouble(flask: Flask, monkeypatch: pytest.MonkeyPatch) -> Doubtful:
+    """Put a store that can be troubled under the flows."""
     flows = flask.extensions["brainstem"].flows
     store = Doubtful(flows._documents)
     monkeypatch.setattr(flows, "_documents", store)
@@ -496,13 +500,15 @@ def doubtful(flask: Flask, monkeypatch: pytest.MonkeyPatch) -> Doubtful:
     return store
 
 
-@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize(("key", "lost"), [({}, 1), ({"Idempotency-Key": "k"}, 1), ({"Idempotency-Key": "k"}, 2)])
 def test_a_commit_whose_reply_was_lost_is_not_a_second_one(
-    ada: User, upstream: Upstream, flask: Flask, doubtful: Doubtful, key: dict[str, str]
+    ada: User, upstream: Upstream, flask: Flask, doubtful: Doubtful, key: dict[str, str], lost: int
 ) -> None:
-    doubtful.lost = {1 + len(key)}
+    doubtful.lost = {lost}
     upstream.enqueue(GOOD)
+    began = time.monotonic()
     assert run(ada, **key).status_code == 200
+    assert time.monotonic() - began < 5
     assert [row.outcome for row in ledger(flask)] == ["completed"]
 
 
@@ -569,8 +575,13 @@ def test_a_run_that_others_took_over_is_not_theirs_to_end(
     assert sorted(row.outcome for row in ledger(flask)) == ["completed", "completed", "lost"][: len(ledger(flask))]
 
 
-def test_the_lease_of_a_long_run_is_renewed(served: Settings, upstream: Upstream) -> None:
+@pytest.mark.parametrize("lost", [set(), {2}, {2, 3, 4, 5, 6}])
+def test_the_lease_of_a_long_run_is_renewed(
+    served: Settings, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, lost: set[int]
+) -> None:
     flask = create_app(replace(served, lease_seconds=0.6))
+    store = trouble(flask, monkeypatch)
+    store.lost = lost
     gate = Gate()
     upstream.enqueue(gate, GOOD)
     users = [User(flask, "ada", "alpha") for _ in range(2)]

@@ -275,9 +275,8 @@ class Work:
         """
         keeping, scope = self._prepared.keeping, self._prepared.scope
         with keeping.lock:
-            writes = keeping.writes(outcome)
             try:
-                self._commit([*writes, *self._rows()])
+                self._commit([*keeping.writes(outcome), *self._rows()])
             except StoreError:
                 if keeping.stored():
                     return

@@ -13,7 +13,7 @@ import msgspec
 
 from service.backends.interfaces import Create, DocumentStore, Path, Snapshot, Update, Write
 from service.conversations import describe, expired
-from service.errors import BrainstemError, Conflict, IdempotencyMismatch, StoreError
+from service.errors import BrainstemError, Conflict, DependencyError, IdempotencyMismatch, StoreError
 from service.models import JSON, Call, FlowResult, FlowRun, JobStatus, Scope, timestamp
 from service.records import from_record, to_record, to_text
 from service.usage import ledger_write
@@ -44,10 +44,9 @@ class Runs:
         """Begin a run, or find the one that its key began; raises `IdempotencyMismatch` if that was for another input."""
         begun = replace(new, lease=self._lease())
         try:
-            [version] = self._documents.commit(scope, [Create(path_of(new), to_record(begun))])
+            return Begun(begun, self._write(scope, begun, [Create(path_of(new), to_record(begun))]), new)
         except StoreError:
             return self.look(scope, new)
-        return Begun(begun, version, new)
 
     def look(self, scope: Scope, new: FlowRun) -> Begun:
         """Find the run of a key; one that nobody carries out any more, or that failed for a while, is begun anew."""
@@ -69,8 +68,17 @@ class Runs:
     def _take_over(self, scope: Scope, new: FlowRun, run: FlowRun, found: Snapshot) -> Begun:
         begun = replace(new, created=run.created, lease=self._lease())
         lost = [] if run.status.terminal else [ledger_write(lost_call(run))]
-        versions = self._documents.commit(scope, [Update(found.path, to_record(begun), found.version), *lost])
-        return Begun(begun, versions[0], new)
+        writes = [Update(found.path, to_record(begun), found.version), *lost]
+        return Begun(begun, self._write(scope, begun, writes), new)
+
+    def _write(self, scope: Scope, run: FlowRun, writes: Sequence[Write]) -> str:
+        """Commit the beginning of a run and return its version, also where the commit's reply was lost."""
+        try:
+            return self._documents.commit(scope, writes)[0]
+        except DependencyError:
+            if version := stored_version(self._documents, scope, run):
+                return version
+            raise
 
     def _lease(self) -> str:
         return timestamp(datetime.now(UTC) + timedelta(seconds=self.lease_seconds))
@@ -92,6 +100,7 @@ class KeptRun:
         self._run = run
         self._version = version
         self._lease = lease
+        self._doubtful = False
         self.lock = threading.Lock()
 
     def renew(self) -> None:
@@ -99,11 +108,14 @@ class KeptRun:
         with self.lock:
             if self._run.status.terminal:
                 return
-            write = Update(path_of(self._run), {"lease": self._lease()}, self._version)
+            write = Update(path_of(self._run), {"lease": self._lease()}, self._current())
+            self._doubtful = True
             [self._version] = self._documents.commit(self._scope, [write])
+            self._doubtful = False
 
     def end(self, outcome: FlowResult | BrainstemError) -> Sequence[Write]:
         """The writes that end the run; `lock` is to be held until they are committed."""
+        version = self._current()
         failed = isinstance(outcome, BrainstemError)
         self._run = replace(
             self._run,
@@ -113,12 +125,24 @@ class KeptRun:
             result=None if isinstance(outcome, BrainstemError) else to_text(outcome),
             error=describe(outcome) if isinstance(outcome, BrainstemError) else None,
         )
-        return [Update(path_of(self._run), to_record(self._run), self._version)]
+        return [Update(path_of(self._run), to_record(self._run), version)]
+
+    def _current(self) -> str:
+        """The version to write over: looked up, if the reply to the last write was lost."""
+        if self._doubtful:
+            self._version = stored_version(self._documents, self._scope, self._run) or self._version
+        return self._version
 
     def ended(self) -> bool:
         """Whether the end is stored: a commit whose reply was lost."""
         [found] = self._documents.get(self._scope, path_of(self._run))
         return found is not None and found.data.get("run") == self._run.run and found.data.get("lease") is None
+
+
+def stored_version(documents: DocumentStore, scope: Scope, run: FlowRun) -> str | None:
+    """Return the version of a run's record, if it is still this run that is stored there."""
+    [found] = documents.get(scope, path_of(run))
+    return found.version if found is not None and found.data.get("run") == run.run else None
 
 
 def path_of(run: FlowRun) -> Path:
