@@ -11,6 +11,7 @@ from service.api import cors, local, problems, routing
 from service.api.chats import chats
 from service.api.data import data
 from service.api.documents import documents
+from service.api.flows import flows
 from service.api.internal import internal
 from service.api.jobs import jobs
 from service.api.pages import pages
@@ -49,6 +50,7 @@ def create_flask(services: Services) -> Flask:
         "documents": documents(services),
         "jobs": jobs(services),
         "data": data(services),
+        "flows": flows(services),
         "usage": usage(services),
         "internal": internal(services),
     }

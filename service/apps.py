@@ -7,6 +7,7 @@ import re
 import threading
 import tomllib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,8 @@ from msgspec import Meta
 
 from service import logging as log
 from service.errors import ConfigError, NotFound
+from service.json_schema import Schema, SchemaError, read_schema
+from service.prompt_template import Template, TemplateError, read_template
 
 REMEDIES = {
     "access.membership": 'Use "open", "claim", "tenant" or "record".',
@@ -23,6 +26,9 @@ REMEDIES = {
     "retrieval.data": "Name documents of the user's data with letters, digits, - and _.",
 }
 APP_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
+FLOW_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+FLOW_JOBS = False
+"""Whether flows may run as jobs, which nothing submits yet."""
 
 Count = Annotated[int, Meta(ge=0, le=1000)]
 DataName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -85,6 +91,20 @@ class Limits(Table, frozen=True):
     message_chars: Annotated[int, Meta(ge=1, le=200_000)] = 8000
 
 
+class FlowFile(Table, frozen=True):
+    """A flow as `app.toml` declares it: a prompt's template and the schemas of what goes in and comes out, files of the app's folder.
+
+    Without a `model` of its own it asks the app's.
+    """
+
+    prompt: str
+    input: str
+    output: str
+    description: Annotated[str, Meta(max_length=500)] = ""
+    mode: Literal["sync", "job"] = "sync"
+    model: Model | None = None
+
+
 class AppFile(Table, frozen=True):
     """The content of `app.toml`."""
 
@@ -96,14 +116,34 @@ class AppFile(Table, frozen=True):
     context: ContextRules = ContextRules()
     retrieval: Retrieval = Retrieval()
     limits: Limits = Limits()
+    flows: dict[str, FlowFile] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The other files of the app's folder that belong to it."""
+        files = ((flow.prompt, flow.input, flow.output) for flow in self.flows.values())
+        return (self.prompt, *(name for names in files for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow as the service uses it. `model` is its own or the app's."""
+
+    name: str
+    file: FlowFile
+    template: Template
+    input: Schema
+    output: Schema
+    model: Model
 
 
 class App(Table, frozen=True):
-    """An app as the service uses it: its file, its id (the folder's name) and the text of its prompt."""
+    """An app as the service uses it: its file, its id (the folder's name), the text of its prompt, and its flows by name."""
 
     id: str
     file: AppFile
     prompt: str
+    flows: dict[str, Flow] = {}
 
 
 class AppCatalog:
@@ -143,7 +183,7 @@ class AppCatalog:
         folder = self._folder / app_id
         known = self._loaded.get(app_id)
         try:
-            if known and known[0] == stamps(folder, known[1].file.prompt):
+            if known and known[0] == stamps(folder, known[1].file):
                 return known[1]
             self._loaded[app_id] = load_stamped(folder)
         except FileNotFoundError:
@@ -162,19 +202,22 @@ def load(folder: Path) -> App:
     return load_stamped(folder)[1]
 
 
-def load_stamped(folder: Path) -> tuple[tuple[int, int], App]:
+def load_stamped(folder: Path) -> tuple[tuple[int, ...], App]:
     """Load an app with the stamps its files had before they were read, so that a change in between is seen at the next use."""
     if not APP_ID.fullmatch(folder.name):
         raise ConfigError(f"{folder}: an app's folder is named with a-z, 0-9 and -, starts with a letter, 32 at most.")
     before = stamp(folder / "app.toml")
     file = read_file(folder / "app.toml")
-    stamped = before, prompt_stamp(folder, file.prompt)
-    return stamped, App(folder.name, file, read_prompt(folder, file.prompt))
+    stamped = before, *(file_stamp(folder, name) for name in file.names)
+    flows = {name: load_flow(folder, name, flow, flow.model or file.model) for name, flow in file.flows.items()}
+    return stamped, App(folder.name, file, read_prompt(folder, "prompt", file.prompt), flows)
 
 
 def read_file(path: Path) -> AppFile:
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), AppFile)
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        check_flows(path, told.get("flows"))
+        return msgspec.convert(told, AppFile)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -185,29 +228,81 @@ def read_file(path: Path) -> AppFile:
         raise ConfigError(f"{path}: {explain(str(error))}") from None
 
 
+def check_flows(path: Path, flows: object) -> None:
+    """Look at each flow's table by itself, so that a mistake names the flow."""
+    for name, flow in flows.items() if isinstance(flows, dict) else ():
+        if not FLOW_NAME.fullmatch(name):
+            raise ConfigError(f"{path}: a flow is named with a-z, 0-9, - and _, begins with a letter, 64 at most.")
+        try:
+            found = msgspec.convert(flow, FlowFile)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{path}: {explain(str(error), f'flows.{name}')}") from None
+        if found.mode == "job" and not FLOW_JOBS:
+            raise ConfigError(f'{path}: `flows.{name}.mode`: flows do not run as jobs yet. Write "sync".')
+
+
 def unreadable(path: Path, error: OSError) -> ConfigError:
     reason = error.strerror or type(error).__name__
     return ConfigError(f"{path}: cannot be read: {reason}. Make it a file that the service's user may read.")
 
 
-def explain(message: str) -> str:
+def explain(message: str, within: str = "") -> str:
     """Turn msgspec's message into one that names the key and the remedy."""
     problem, _, place = message.partition(" - at `$")
-    key = place.strip("`").lstrip(".")
+    key = ".".join(part for part in (within, place.strip("`").lstrip(".")) if part)
     if match := re.search(r"unknown field `(.*)`", problem):
         full = f"{key}.{match[1]}" if key else match[1]
         return f"`{full}` is not a key of app.toml. Remove it, or see docs/apps.md for the keys that are."
     if match := re.search(r"missing required field `(.*)`", problem):
-        return f"`{match[1]}` is missing. Add it."
+        full = f"{key}.{match[1]}" if key else match[1]
+        return f"`{full}` is missing. Add it."
     remedy = REMEDIES.get(key.partition("[")[0], "Correct the value.")
     plain = problem.partition(" matching regex")[0]
     return f"`{key}`: {plain[0].lower()}{plain[1:]}. {remedy}"
 
 
-def read_prompt(folder: Path, name: str) -> str:
+def load_flow(folder: Path, name: str, file: FlowFile, model: Model) -> Flow:
+    """Read a flow's files; raises `ConfigError`."""
+    key = f"flows.{name}"
+    given = read_flow_schema(folder, f"{key}.input", file.input)
+    output = read_flow_schema(folder, f"{key}.output", file.output)
+    text = read_prompt(folder, f"{key}.prompt", file.prompt)
+    try:
+        template = read_template(text)
+    except TemplateError as error:
+        raise ConfigError(f"{folder / file.prompt}: it {error}") from None
+    for path in template.paths:
+        if not given.declares(path):
+            place = ".".join(path)
+            raise ConfigError(
+                f"{folder / file.prompt}: {{{{{place}}}}} is no field of the flow's input. "
+                f"Correct it, or name it among the `properties` in {file.input}."
+            )
+    return Flow(name, file, template, given, output, model)
+
+
+def read_flow_schema(folder: Path, key: str, name: str) -> Schema:
+    content = read_text(folder, key, name).encode()
+    try:
+        return read_schema(content)
+    except SchemaError as error:
+        raise ConfigError(f"{folder / name}: {error}") from None
+
+
+def read_prompt(folder: Path, key: str, name: str) -> str:
+    text = read_text(folder, key, name)
+    if not text:
+        raise ConfigError(
+            f"{folder / name}: the prompt is empty. Say in it what the {'flow' if '.' in key else 'app'} is for."
+        )
+    return text
+
+
+def read_text(folder: Path, key: str, name: str) -> str:
+    """Read a file of an app's folder that a key of `app.toml` names; raises `ConfigError`."""
     path, toml = folder / name, folder / "app.toml"
     if "\0" in name:
-        raise ConfigError(f"{toml}: `prompt` holds a NUL character. Remove it.")
+        raise ConfigError(f"{toml}: `{key}` holds a NUL character. Remove it.")
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
         text = path.read_text(encoding="utf-8").strip() if inside else ""
@@ -218,19 +313,17 @@ def read_prompt(folder: Path, name: str) -> str:
     ) as error:  # a RuntimeError is a loop of links, before Python 3.13
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(
-            f"{toml}: `prompt` names {name}, which cannot be read as text: {reason}. "
+            f"{toml}: `{key}` names {name}, which cannot be read as text: {reason}. "
             "Create it, correct the name, or let the service's user read it."
         ) from None
     if not inside:
-        raise ConfigError(f"{toml}: `prompt` leads out of the app's folder. Name a file inside of it.")
-    if not text:
-        raise ConfigError(f"{path}: the prompt is empty. Say in it what the app is for.")
+        raise ConfigError(f"{toml}: `{key}` leads out of the app's folder. Name a file inside of it.")
     return text
 
 
-def stamps(folder: Path, prompt: str) -> tuple[int, int]:
+def stamps(folder: Path, file: AppFile) -> tuple[int, ...]:
     """Return when an app's files were changed; raises `FileNotFoundError` if it has no `app.toml`."""
-    return stamp(folder / "app.toml"), prompt_stamp(folder, prompt)
+    return stamp(folder / "app.toml"), *(file_stamp(folder, name) for name in file.names)
 
 
 def stamp(path: Path) -> int:
@@ -242,9 +335,9 @@ def stamp(path: Path) -> int:
         raise unreadable(path, error) from None
 
 
-def prompt_stamp(folder: Path, prompt: str) -> int:
-    """As `stamp`; a prompt that is not there is 0, for editors take a file away for a moment when they save it."""
+def file_stamp(folder: Path, name: str) -> int:
+    """As `stamp`; a file that is not there is 0, for editors take it away for a moment when they save it."""
     try:
-        return (folder / prompt).stat().st_mtime_ns
+        return (folder / name).stat().st_mtime_ns
     except (OSError, ValueError):
         return 0

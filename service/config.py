@@ -104,6 +104,7 @@ class Settings:
     idle_seconds: float = setting(15.0, "Seconds between two pieces of a model's answer")
     stage_seconds: float = setting(20.0, "Seconds to gather a prompt: history, data, search")
     turn_seconds: float = setting(240.0, "Seconds that a turn may take in all")
+    flow_seconds: float = setting(120.0, "Seconds that a flow may take in all, its second attempt included")
     heartbeat_seconds: float = setting(1.0, "Seconds of silence after which a stream sends a heartbeat")
     first_save_seconds: float = setting(
         0.25, "Seconds from the first piece of an answer to its first save; an answer that ends sooner is saved once"

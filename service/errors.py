@@ -18,6 +18,7 @@ BrainstemError
 │       ├── UnknownField        422
 │       ├── IdempotencyMismatch 422  the same key with another request
 │       ├── ContextTooLong      422  the model cannot read that much
+│       ├── InvalidInput        422  does not fit the schema of a flow's input
 │       └── DocumentRejected    422  a file that cannot be read, with the reason
 ├── StoreError                  a write's precondition did not hold
 │   ├── AlreadyExists
@@ -29,12 +30,14 @@ BrainstemError
     │   └── UpstreamQuota       503  our quota or money at the provider is used up
     ├── UpstreamConfig          503  the provider refuses our key or model
     ├── UpstreamProtocol        502  the provider answers nonsense
+    │   └── InvalidOutput       502  the model's answer does not fit the schema
     ├── UpstreamInterrupted     502  the answer broke off
     └── DeadlineExceeded        504  no answer within our deadline
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -180,6 +183,17 @@ class ContextTooLong(Unprocessable):
     title = "Too long for the model"
 
 
+class InvalidInput(Unprocessable):
+    """What was sent does not fit the schema; `problems` are pairs of a JSON path and what is wrong there, without a word of it."""
+
+    code = "invalid_input"
+    title = "The input does not fit"
+
+    def __init__(self, detail: str, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(detail)
+        self.problems = problems
+
+
 class DocumentRejected(Unprocessable):
     """A file cannot be read; `detail` says why in words for its owner."""
 
@@ -250,6 +264,13 @@ class UpstreamProtocol(DependencyError):
     status = 502
     code = "upstream_protocol"
     title = "The model's answer could not be read"
+
+
+class InvalidOutput(UpstreamProtocol):
+    """The model's answer does not fit the schema, also after it was told so."""
+
+    code = "invalid_output"
+    title = "The model's answer does not fit"
 
 
 class UpstreamInterrupted(DependencyError):

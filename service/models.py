@@ -258,6 +258,39 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlowResult:
+    """What came of a flow: an object that fits its schema, and what its calls took together."""
+
+    output: Mapping[str, Any]
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRun:
+    """A flow run under a key; `fingerprint` tells a repeated request from another one under the same key.
+
+    `run` names this attempt in the ledger, `result` is a `FlowResult` as text, `input_tokens` estimates the prompt.
+    """
+
+    id: str
+    flow: str
+    status: JobStatus
+    created: str
+    updated: str
+    fingerprint: str
+    run: str
+    model: str
+    input_tokens: int
+    result: str | None = None
+    error: TurnError | None = None
+    lease: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One paid call, the ledger's row: tokens as the provider counted them, or estimated; times in milliseconds."""
 
@@ -275,4 +308,5 @@ class Call:
     request_id: str = ""
     chat: str | None = None
     turn: str | None = None
+    flow: str | None = None
     job: str | None = None

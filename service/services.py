@@ -11,6 +11,7 @@ from service.chat.prepare import Turns
 from service.config import Settings
 from service.context import Context
 from service.conversations import Conversations
+from service.flows.running import Flows
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs
@@ -33,6 +34,7 @@ class Services:
     conversations: Conversations
     context: Context
     turns: Turns
+    flows: Flows
     usage: Usage
     ingestion: Ingestion
     ingestions: Ingestions
@@ -62,6 +64,14 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         seconds=settings.stage_seconds,
     )
     apps = AppCatalog(settings.apps_dir)
+    loop = Loop()
+    flows = Flows(
+        backends.documents,
+        backends.model,
+        loop,
+        seconds=settings.flow_seconds,
+        lease_seconds=settings.lease_seconds,
+    )
     ingestion = Ingestion(settings, backends)
     jobs = Jobs(backends.documents, backends.queue, kinds(ingestion))
     ingestions = Ingestions(backends.documents, ingestion, jobs)
@@ -73,12 +83,13 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         conversations=conversations,
         context=context,
         turns=turns,
+        flows=flows,
         usage=Usage(backends.documents),
         ingestion=ingestion,
         ingestions=ingestions,
         jobs=jobs,
         sweeper=Sweeper(jobs, apps.available),
         notes=Notes(backends.documents, ingestion, ingestions.submit),
-        loop=Loop(),
+        loop=loop,
         readiness=Readiness(backends),
     )

@@ -14,7 +14,14 @@ SERVICE = ROOT / "service"
 
 FLOORS: list[list[str]] = [
     ["service.errors", "service.models"],
-    ["service.records", "service.logging", "service.tokenizer", "service.loop"],
+    [
+        "service.records",
+        "service.logging",
+        "service.tokenizer",
+        "service.loop",
+        "service.json_schema",
+        "service.prompt_template",
+    ],
     ["service.apps", "service.config"],
     ["service.scope"],
     ["service.backends.interfaces"],
@@ -55,6 +62,7 @@ OWNERS = {
     "httpx2": ["service.backends.openai"],
     "httpcore2": ["service.backends.openai"],
     "yarl": ["service.backends.openai"],
+    "jsonschema_rs": ["service.json_schema"],
     "numpy": ["service.backends"],
     "onnxruntime": ["service.backends.local"],
     "tokenizers": ["service.backends.local"],
@@ -87,6 +95,7 @@ HEAVY = [
     "docx",
     "lxml",
     "markdown_it",
+    "jsonschema_rs",
     "pydantic",
     "rich",
     "httpx2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from docs.__main__ import settings_page
 from service import __version__
 from service.app import create_app
-from service.apps import AppFile, load
+from service.apps import AppFile, FlowFile, load
 from service.config import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -30,14 +31,14 @@ def test_the_page_of_settings_is_the_table_of_settings() -> None:
 
 
 def test_the_page_of_apps_names_every_key() -> None:
-    keys = set()
+    keys = {f"flows.<name>.{field.name}" for field in msgspec.structs.fields(FlowFile)}
     for field in msgspec.structs.fields(AppFile):
         inner = field.type
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             keys |= {f"{field.name}.{f.name}" for f in msgspec.structs.fields(inner)}
-        else:
+        elif field.name != "flows":
             keys.add(field.name)
-    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", text(ROOT / "docs" / "apps.md"), re.MULTILINE))
+    documented = set(re.findall(r"^\| `([a-z_.<>]+)` \|", text(ROOT / "docs" / "apps.md"), re.MULTILINE))
     assert documented == keys
 
 
@@ -63,6 +64,24 @@ def test_the_changelog_begins_with_this_version() -> None:
 def test_the_apps_that_are_shipped_hold() -> None:
     shipped = [load(folder) for folder in sorted((ROOT / "apps").iterdir()) if folder.is_dir()]
     assert "assistant" in [app.id for app in shipped]
+
+
+def test_the_example_of_a_flow_holds(tmp_path: Path) -> None:
+    files = re.findall(
+        r"^`apps/(\S+)`:\n\n```\w*\n(.*?)^```$", text(ROOT / "docs" / "flows.md"), re.MULTILINE | re.DOTALL
+    )
+    assert len(files) == 5
+    for name, content in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    flow = load(tmp_path / "risk").flows["rate"]
+    page = text(ROOT / "docs" / "flows.md")
+    sent, answered = re.search(r"-d '(.*)'", page), re.search(r'^(\{"output".*?\}\})$', page, re.MULTILINE | re.DOTALL)
+    assert sent is not None
+    assert answered is not None
+    assert flow.input.faults(json.loads(sent[1])) == []
+    assert flow.output.faults(json.loads(answered[1])["output"]) == []
+    assert flow.output.strict
 
 
 def test_the_description_of_the_api_is_valid_and_complete(settings: Settings) -> None:

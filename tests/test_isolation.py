@@ -13,7 +13,7 @@ from flask import Flask
 
 from service.backends.interfaces import Hit, Search
 from service.models import Passage, Scope
-from tests.kit.apps import write_app
+from tests.kit.apps import write_app, write_flow
 from tests.kit.client import User, events
 from tests.kit.upstream import Upstream
 
@@ -35,6 +35,7 @@ LISTS: dict[str, tuple[str, str, Any]] = {
     "documents.list_documents": ("GET", "documents", None),
     "documents.search": ("POST", "search", {"text": "canary zebra secret", "limit": 50}),
     "data.list_data": ("GET", "data", None),
+    "flows.list_flows": ("GET", "flows", None),
     "usage.get_usage": ("GET", "usage", None),
 }
 SHARED: dict[str, tuple[str, str, Any]] = {
@@ -47,7 +48,7 @@ SHARED: dict[str, tuple[str, str, Any]] = {
 }
 ADMINS = {"documents.delete_shared_document", "documents.add_shared_document", "usage.get_app_usage"}
 SERVICE = {"internal.run_job", "internal.object_finalized", "internal.data_written"}
-WRITES = {"chats.post_message", "documents.add_document", "data.put_data"}
+WRITES = {"chats.post_message", "documents.add_document", "data.put_data", "flows.run_flow"}
 PUBLIC = {
     "system.health", "system.ready", "system.config", "system.openapi", "sign_in.sign_in", "downloads.get_blob",
     "pages.index", "pages.asset",
@@ -142,7 +143,7 @@ def test_lists_and_searches_hold_only_ones_own(everyone: list[Seeded]) -> None:
             answer = own.user.call(method, path, json=body)
             assert answer.status_code == 200, (endpoint, answer.text)
             assert not foreign_canaries(answer.text, own, everyone), endpoint
-            assert own.canary in answer.text or endpoint in ("usage.get_usage",), endpoint
+            assert own.canary in answer.text or endpoint in ("usage.get_usage", "flows.list_flows"), endpoint
 
 
 def test_what_an_app_shares_is_its_admins_to_change_and_no_other_apps_to_see(flask: Flask) -> None:
@@ -188,6 +189,18 @@ def test_the_same_id_is_another_object_for_each(everyone: list[Seeded]) -> None:
         assert own.user.get("data/profile").json["data"] == {"secret": own.canary + "!"}
         [turn] = own.user.get("chats/shared-name").json["turns"]
         assert turn["prompt"] == f"I am {own.canary}"
+
+
+def test_anothers_key_is_not_anothers_run(everyone: list[Seeded], flask: Flask, upstream: Upstream) -> None:
+    apps, schema = flask.extensions["brainstem"].settings.apps_dir, {"type": "object", "properties": {"text": {}}}
+    for app in APPS:
+        write_flow(apps, app, "note", schema, schema, "Note {{text}}.")
+    for own in everyone:
+        upstream.enqueue(json.dumps({"text": own.canary}))
+    for _ in range(2):
+        for own in everyone:
+            answer = own.user.post("flows/note", json={"text": "same"}, headers={"Idempotency-Key": "same"})
+            assert answer.json["output"] == {"text": own.canary}
 
 
 def test_usage_counts_only_ones_own_calls(everyone: list[Seeded]) -> None:

@@ -1,7 +1,7 @@
 """A turn's answer on its way to the client.
 
 A server that sets `TAKES_OVER` in a request's environment gets an `Answer` as the response's body and has it carried by the event loop:
-then a turn holds no thread. Any other WSGI server finds a body to iterate.
+then a turn holds no thread. Any other WSGI server finds a body to iterate. `Whole` is the same for what is no turn.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,6 +24,8 @@ from service.models import TurnStatus
 
 TAKES_OVER = "brainstem.takes_over"
 EVENT_STREAM = "text/event-stream"
+CLIENT_LEFT = 499
+"""What the log says of a request whose client did not wait; nobody is sent it."""
 
 
 class Turning(Protocol):
@@ -116,6 +118,58 @@ class Answer:
                 yield sse(event, number, self._request_id)
         finally:
             self.report(200)
+
+
+class Whole:
+    """An answer that is made on the event loop and sent whole. `make` returns its status, headers and body."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        make: Callable[[], Coroutine[Any, Any, tuple[int, dict[str, str], bytes]]],
+        request_id: str,
+        *,
+        outlives_client: bool,
+    ) -> None:
+        self._loop = loop
+        self._make = make
+        self._request_id = request_id
+        self._outlives_client = outlives_client
+        self.report: Callable[[int], None] = lambda status: None
+        """Told the response's status when it is known."""
+
+    def carry(self, connection: Connection) -> None:
+        """Answer on a client's connection, from any thread, without waiting for it."""
+        self._loop.start(self._carry(connection))
+
+    async def _carry(self, connection: Connection) -> None:
+        making = asyncio.ensure_future(self._make())
+
+        def leave() -> None:
+            if not self._outlives_client:
+                making.cancel()
+
+        connection.lend(leave)
+        try:
+            status, headers, body = await making
+            connection.begin(status, headers, len(body))
+            connection.write(body, last=True)
+            self.report(status)
+        except asyncio.CancelledError:
+            connection.abort()
+            self.report(CLIENT_LEFT)
+        except Exception as error:  # noqa: BLE001  # nobody awaits this: the connection must not be left open
+            log.event("answer_crashed", logging.ERROR, error, request=self._request_id)
+            connection.abort()
+        finally:
+            connection.end()
+
+    def wait(self) -> tuple[int, dict[str, str], bytes]:
+        """Answer in the thread that asks."""
+        return self._loop.submit(self._make()).result()
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.wait()[2]
 
 
 def told(loop: Loop, turning: Turning) -> Generator[ClientEvent]:

@@ -13,12 +13,12 @@ from werkzeug.http import parse_accept_header
 from service.api import cursors, schemas
 from service.api.answers import EVENT_STREAM, TAKES_OVER, Answer, Turning
 from service.api.encoders import chat_answer, turn_answer
-from service.api.parsing import KEY
+from service.api.parsing import idempotency_key
 from service.api.pump import Follower, Pump
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import MessageBody, NoQuery, PageQuery, RenameBody
 from service.chat.prepare import Prepared
-from service.errors import BadRequest, NotAcceptable, Unprocessable
+from service.errors import NotAcceptable, Unprocessable
 from service.services import Services
 
 BASE = "/v1/apps/<app>/chats"
@@ -108,12 +108,8 @@ def wants_stream(accept: str | None) -> bool:
 
 def key_id(request: Request) -> str | None:
     """The turn's id that follows from an `Idempotency-Key`."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not KEY.fullmatch(key):
-        raise BadRequest("An Idempotency-Key has 1 to 255 printable ASCII characters without spaces.")
-    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:40]
+    key = idempotency_key(request)
+    return None if key is None else "key-" + hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
 def respond(answer: Answer, *, streams: bool, taken_over: bool) -> Response:

@@ -7,11 +7,9 @@ import shutil
 import tempfile
 import threading
 
-import msgspec
-
 from service import logging as log
 from service.api.routing import AnyOperation, Call, Operation, Reply
-from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinalizedBody, SweepAnswer
+from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinalizedBody
 from service.apps import App
 from service.backends import paths
 from service.backends.interfaces import JobAddress
@@ -40,8 +38,9 @@ def internal(services: Services) -> list[AnyOperation]:
             room.release()
         return Reply(DONE)
 
-    def sweep_jobs(call: Call[NoQuery, None]) -> msgspec.Struct:
-        return SweepAnswer(services.sweeper.sweep())
+    def sweep_jobs(call: Call[NoQuery, None]) -> Reply:
+        services.sweeper.sweep()
+        return Reply(DONE)
 
     def object_finalized(call: Call[NoQuery, ObjectFinalizedBody]) -> Reply:
         upload = upload_of(services, call.body.name)
@@ -63,7 +62,7 @@ def internal(services: Services) -> list[AnyOperation]:
         Operation(
             "sweep_jobs", "POST", "/internal/jobs/sweep", "service",
             "Have delivered what was lost; to be called once a minute where no process goes on between requests", sweep_jobs,
-            {200: SweepAnswer},
+            {DONE: None},
         ),
         Operation(
             "object_finalized", "POST", "/internal/events/object-finalized", "service",

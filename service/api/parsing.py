@@ -163,6 +163,13 @@ def query_struct(request: Request, kind: type[T]) -> T:
         raise BadRequest(f"Query: {error.detail}") from None
 
 
+def idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.fullmatch(key):
+        raise BadRequest("An Idempotency-Key has 1 to 255 printable ASCII characters without spaces.")
+    return key
+
+
 def check_id(value: str) -> str:
     if not ID.fullmatch(value):
         raise BadRequest("An id has 1 to 64 letters, digits, - or _.")

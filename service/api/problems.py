@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from service import errors
 from service import logging as log
-from service.api.schemas import Problem
+from service.api.schemas import InputProblem, Problem
 from service.errors import BrainstemError
 from service.models import TurnError
 
@@ -38,6 +38,9 @@ def problem(error: BrainstemError | TurnError, request_id: str) -> Problem:
         detail=error.detail,
         request_id=request_id,
         retryable=error.retryable,
+        problems=[InputProblem(path, told) for path, told in error.problems]
+        if isinstance(error, errors.InvalidInput)
+        else msgspec.UNSET,
     )
 
 

@@ -16,7 +16,7 @@ from flask.globals import app_ctx, request_ctx
 
 from service import logging as log
 from service.api import parsing
-from service.api.answers import Answer
+from service.api.answers import Answer, Whole
 from service.api.schemas import NoQuery
 from service.apps import App
 from service.auth import authenticate, authenticate_service
@@ -211,7 +211,7 @@ def register(app: Flask) -> None:
         route = {"method": request.method, "route": str(request.url_rule or "-")}
         fields = {"request": state.request_id, **route, **state.log_fields}
         report = partial(report_request, level, state.started, fields)
-        if isinstance(response.response, Answer):
+        if isinstance(response.response, Answer | Whole):
             response.response.report = report
         else:
             report(response.status_code)

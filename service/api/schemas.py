@@ -210,12 +210,6 @@ class JobsAnswer(Answer, frozen=True):
     next_cursor: str | None
 
 
-class SweepAnswer(Answer, frozen=True):
-    """How many jobs were enqueued again."""
-
-    jobs: int
-
-
 class LinkAnswer(Answer, frozen=True):
     """A URL that works without a token until it expires."""
 
@@ -236,6 +230,37 @@ class DataAnswer(Answer, frozen=True):
 class DataListAnswer(Answer, frozen=True):
     data: list[DataAnswer]
     next_cursor: str | None
+
+
+class FlowDescription(Answer, frozen=True):
+    """A flow of an app: `input` and `output` are the JSON Schemas of what it takes and gives."""
+
+    name: str
+    description: str
+    mode: str
+    input: Mapping[str, Any]
+    output: Mapping[str, Any]
+
+
+class FlowsAnswer(Answer, frozen=True):
+    flows: list[FlowDescription]
+
+
+class FlowUsageAnswer(Answer, frozen=True):
+    """What the calls of a run took together; `estimated` where the model's provider did not count all of it."""
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+
+
+class FlowAnswer(Answer, frozen=True):
+    """`output` fits the flow's schema."""
+
+    output: Mapping[str, Any]
+    usage: FlowUsageAnswer
 
 
 class UsageRowAnswer(Answer, frozen=True):
@@ -330,8 +355,18 @@ class ReadyAnswer(Answer, frozen=True):
     backends: dict[str, str]
 
 
+class InputProblem(Answer, frozen=True):
+    """What is wrong at a place of an input; `path` begins with `$`, the input itself."""
+
+    path: str
+    problem: str
+
+
 class Problem(Answer, frozen=True):
-    """An error as RFC 9457 describes it, with a stable `code`; `retryable` says whether the same request may succeed later."""
+    """An error as RFC 9457 describes it, with a stable `code`; `retryable` says whether the same request may succeed later.
+
+    `problems` are there if an input does not fit its schema.
+    """
 
     type: str
     title: str
@@ -340,6 +375,7 @@ class Problem(Answer, frozen=True):
     detail: str
     request_id: str
     retryable: bool
+    problems: list[InputProblem] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AcceptedEvent(Answer, frozen=True):
@@ -359,5 +395,5 @@ class DoneEvent(Answer, frozen=True):
     turn: TurnAnswer
 
 
-class ErrorEvent(Problem, frozen=True):
+class ErrorEvent(Problem, frozen=True, kw_only=True):
     turn: TurnAnswer

@@ -207,9 +207,21 @@ class Message:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class OutputSchema:
+    """The JSON Schema that an answer is to fit, as JSON, and whether it is one that providers can hold a model to."""
+
+    name: str
+    text: str
+    strict: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """What a model is asked: `messages` hold everything, `question` and `passages` repeat two parts for a model that is none."""
+    """What a model is asked: `messages` hold everything, `question` and `passages` repeat two parts for a model that is none.
+
+    With a `schema` the answer is one JSON object. Whoever asks checks it: a model may be told the schema, and not keep to it.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -217,6 +229,7 @@ class ModelRequest:
     passages: tuple[Passage, ...] = ()
     max_output_tokens: int = 1024
     temperature: float | None = None
+    schema: OutputSchema | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):

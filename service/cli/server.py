@@ -26,7 +26,7 @@ from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from service import logging as log
-from service.api.answers import TAKES_OVER, Answer
+from service.api.answers import TAKES_OVER, Answer, Whole
 from service.app import create_app
 from service.cli.connection import ClientSocket
 from service.cli.lending import LentConnection
@@ -70,7 +70,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
 class HandedOver(BrokenPipeError):
     """An answer left for the event loop; an error only so that gunicorn does nothing more with its connection."""
 
-    def __init__(self, answer: Answer, headers: list[tuple[str, str]]) -> None:
+    def __init__(self, answer: Answer | Whole, headers: list[tuple[str, str]]) -> None:
         super().__init__(errno.EPIPE, "The answer was handed over.")
         self.answer = answer
         self.headers = headers
@@ -92,7 +92,7 @@ class Application:
             return start_response(status, told, *rest)
 
         body = self._flask(environ, start)
-        if isinstance(body, Answer):
+        if isinstance(body, Answer | Whole):
             raise HandedOver(body, headers)
         return body
 

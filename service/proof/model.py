@@ -33,7 +33,9 @@ class Model(Loopback):
     def answer(self, prompt: str) -> str:
         """Keep a prompt and return what is said to it."""
         self.prompts.append(prompt)
-        return self._replies.pop(json.loads(prompt)["messages"][-1]["content"], "Noted.")
+        asked = json.loads(prompt)
+        plain = "{}" if "response_format" in asked else "Noted."
+        return self._replies.pop(asked["messages"][-1]["content"], plain)
 
 
 def handler(model: Model) -> type[BaseHTTPRequestHandler]:

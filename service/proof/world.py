@@ -115,8 +115,15 @@ def write_apps(folder: Path, canaries: Canaries) -> None:
             'data = ["profile"]',
             "[retrieval]",
             f'data = ["{DIARY}"]',
+            "[flows.note]",
+            'prompt = "prompts/note.md"',
+            'input = "note.json"',
+            'output = "note.json"',
         ]
         (folder / app / "prompts").mkdir(parents=True)
         (folder / app / "app.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         prompt = f"Answer in the name of {canaries.new(f'{app}/prompt')}.\n"
         (folder / app / "prompts" / "system.md").write_text(prompt, encoding="utf-8")
+        (folder / app / "prompts" / "note.md").write_text("Note {{text}}.\n", encoding="utf-8")
+        schema = '{"type": "object", "properties": {"text": {"type": "string"}}}\n'
+        (folder / app / "note.json").write_text(schema, encoding="utf-8")

@@ -18,6 +18,7 @@ from service.backends.interfaces import (
     Message,
     ModelEvent,
     ModelRequest,
+    OutputSchema,
     Usage,
 )
 from service.backends.local.secrets import EnvironmentSecrets
@@ -82,6 +83,16 @@ def test_an_answer_is_text_then_its_end_and_its_usage(models: Models) -> None:
     assert isinstance(usage, Usage)
     assert usage.input_tokens > 0
     assert usage.output_tokens > 0
+
+
+def test_a_request_with_a_schema_is_answered_to_its_end(models: Models) -> None:
+    schema = OutputSchema(
+        "risk", '{"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}', False
+    )
+    *deltas, last, usage = events(models.quick.stream(replace(REQUEST, schema=schema)))
+    assert deltas
+    assert last == Finish("stop")
+    assert isinstance(usage, Usage)
 
 
 def test_an_answer_comes_in_pieces_before_it_is_whole(models: Models) -> None:

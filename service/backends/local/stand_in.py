@@ -11,6 +11,7 @@ from service.backends.interfaces import Delta, Finish, ModelEvent, ModelRequest,
 from service.backends.local.extract import choose
 from service.backends.local.questions import is_greeting
 from service.backends.local.quoting import quotation, source
+from service.backends.local.samples import smallest
 from service.config import Settings
 from service.models import Passage
 
@@ -40,8 +41,14 @@ class StandInModel:
         self._pace = settings.stand_in_words_per_second
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent], None]:
-        """Answer word by word, or at once where no pace is set; the usage is estimated."""
-        text = await asyncio.to_thread(answer, request.question, request.passages)
+        """Answer word by word, or at once where no pace is set; the usage is estimated.
+
+        Where the answer is to fit a schema, it is the smallest value that does.
+        """
+        if request.schema:
+            text = await asyncio.to_thread(smallest, request.schema.text)
+        else:
+            text = await asyncio.to_thread(answer, request.question, request.passages)
         words = [Delta(word) for word in re.findall(r"\S+\s*", text)]
         read = sum(len(message.content) for message in request.messages)
         end = (Finish("stop"), Usage(-(-read // CHARACTERS_PER_TOKEN), -(-len(text) // CHARACTERS_PER_TOKEN)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.backends.interfaces import Finish, ModelEvent, ModelRequest, Secrets
+from service.backends.interfaces import Finish, ModelEvent, ModelRequest, OutputSchema, Secrets
 from service.backends.openai.endpoint import Endpoint, Key, StoredKey
 from service.backends.openai.events import Decoder
 from service.backends.openai.refusals import Retries
@@ -34,6 +35,7 @@ class OpenAIModel:
         self._settings = settings
         self._endpoint = Endpoint(settings, key or StoredKey(settings, secrets))
         self._refused: frozenset[str] = frozenset()
+        self._unstructured: frozenset[tuple[str, OutputSchema]] = frozenset()
         self._lock = threading.Lock()
         self._client: Client | None = None
 
@@ -91,6 +93,8 @@ class OpenAIModel:
             arguments["stream_options"] = {"include_usage": True}
         if request.temperature is not None:
             arguments["temperature"] = request.temperature
+        if request.schema:
+            arguments["response_format"] = response_format(request.schema)
         return arguments
 
     def told(self, error: BrainstemError) -> BrainstemError:
@@ -105,15 +109,23 @@ class OpenAIModel:
         key = self._endpoint.key.at_hand()
         if key is None:
             key = await asyncio.to_thread(self._endpoint.key.get)
+        refused = None
+        if request.schema and (request.model, request.schema) in self._unstructured:
+            request = replace(request, schema=None)
         while True:
             try:
                 await call.open(msgspec.json.encode(self.arguments(request)), key, retries)
-                return
+                break
             except Refused as exc:
-                option = exc.refusal.option(self.dispensable)
-                if option is None:
+                if option := exc.refusal.option(self.dispensable):
+                    self._refused |= {option}
+                elif request.schema and exc.refusal.unstructured:
+                    refused, request = request.schema, replace(request, schema=None)
+                else:
                     raise
-                self._refused |= {option}
+        if refused:
+            # Of another model, or another schema, it may take it.
+            self._unstructured |= {(request.model, refused)}
 
     def _build(self) -> Client:
         from service.backends.openai.client import Client
@@ -146,3 +158,9 @@ class OpenAIModel:
         if decoder.begun and isinstance(error, DeadlineExceeded):
             error = UpstreamInterrupted("The model's provider fell silent in the midst of the answer.")
         return events, self.told(error)
+
+
+def response_format(schema: OutputSchema) -> dict[str, Any]:
+    """Source: "Structured model outputs" in OpenAI's documentation."""
+    told = {"name": schema.name, "schema": msgspec.Raw(schema.text.encode()), "strict": schema.strict}
+    return {"type": "json_schema", "json_schema": told}

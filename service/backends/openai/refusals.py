@@ -29,6 +29,9 @@ TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 UNKNOWN = re.compile(r"unrecogni|unsupported|not supported|unknown|unexpected|not permitted|not allowed", re.IGNORECASE)
+STRUCTURE = re.compile(
+    r"response_?format|json_?schema|json_object|schema|structured|guided|grammar|constraint", re.IGNORECASE
+)
 FILTERED = frozenset({"content_filter", "content_policy_violation"})
 NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 # 408, 409 and 425 ask for another attempt just as the rest does; a provider without money left (402) is one without quota.
@@ -82,6 +85,13 @@ class Refusal:
     def filtered(self) -> bool:
         """Whether a provider's filter refused the prompt, which is an end of the answer and no fault of anybody's set-up."""
         return bool(self.codes & FILTERED)
+
+    @property
+    def unstructured(self) -> bool:
+        """Whether a server refuses to hold the model to a schema: it knows of no such option, or takes no such schema."""
+        if self.status not in (400, 422, 501) or self.too_long or self.filtered:
+            return False
+        return bool(STRUCTURE.search(f"{self.param} {self.message[:1000]}"))
 
     def option(self, options: Collection[str]) -> str | None:
         """Return the option that a server says it does not know, if that is why it refuses."""
