@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.systems import QUESTION, Brainstem
 from service.backends import registry
-from service.backends.interfaces import Backends, Create, Entry, Set, Write
+from service.backends.interfaces import Backends, Create, Entry, Write
+from service.chunks import group_writes
 from service.config import Settings
 from service.context import documents_path
 from service.conversations import chat_path, fingerprint, turn_path
@@ -21,7 +22,7 @@ from service.usage import ledger_write
 
 BATCH = 400
 WORDS_OF_A_CHUNK = 150
-CHUNKS_OF_A_DOCUMENT = 500
+CHUNKS_OF_A_DOCUMENT = 400
 VOCABULARY = 20_000
 
 
@@ -79,20 +80,18 @@ def plant_chunks(backends: Backends, scope: Scope, first: int, count: int) -> No
     words = vocabulary()
     weights = [*accumulate(1 / rank for rank in range(1, len(words) + 1))]
     chance, directions = random.Random(first), np.random.default_rng(first)
-    for start in range(first, first + count, BATCH):
-        numbers = range(start, min(start + BATCH, first + count))
-        texts = [" ".join(chance.choices(words, cum_weights=weights, k=WORDS_OF_A_CHUNK)) for _ in numbers]
-        places = [(f"planted-{n // CHUNKS_OF_A_DOCUMENT}", n % CHUNKS_OF_A_DOCUMENT) for n in numbers]
-        vectors = directions.standard_normal((len(texts), backends.embedder.dimensions), np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        writes = [
-            Set(documents_path(scope, document, "chunks", str(n)), to_record(chunk(n, text)))
-            for (document, n), text in zip(places, texts, strict=True)
+    for start in range(first, first + count, CHUNKS_OF_A_DOCUMENT):
+        document = f"planted-{start}"
+        chunks = [
+            chunk(n, " ".join(chance.choices(words, cum_weights=weights, k=WORDS_OF_A_CHUNK)))
+            for n in range(min(CHUNKS_OF_A_DOCUMENT, first + count - start))
         ]
-        backends.documents.commit(scope, writes)
+        vectors = directions.standard_normal((len(chunks), backends.embedder.dimensions), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        backends.documents.commit(scope, group_writes(documents_path(scope, document), chunks))
         passages = [
-            Passage(document=document, chunk=n, title=document, text=text, shared=scope.user is None)
-            for (document, n), text in zip(places, texts, strict=True)
+            Passage(document=document, chunk=piece.n, title=document, text=piece.text, shared=scope.user is None)
+            for piece in chunks
         ]
         entries = zip(passages, vectors, strict=True)
         backends.vectors.upsert(scope, [Entry(passage, vector, backends.embedder.name) for passage, vector in entries])

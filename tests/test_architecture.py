@@ -36,7 +36,7 @@ FLOORS: list[list[str]] = [
     ["service.backends.checks", "service.backends.fusion", "service.backends.seen"],
     ["service.backends.local", "service.backends.google", "service.backends.openai", "service.backends.postgres"],
     ["service.backends.registry"],
-    ["service.auth", "service.members", "service.usage", "service.readiness", "service.chat_cache"],
+    ["service.auth", "service.members", "service.usage", "service.readiness", "service.chat_cache", "service.chunks"],
     ["service.conversations", "service.context"],
     ["service.chat", "service.flows", "service.ingestion"],
     ["service.jobs", "service.rules"],

@@ -16,10 +16,11 @@ from service.backends.interfaces import Delete, Delta, DocumentStore, Finish, Qu
 from service.backends.registry import build as build_backends
 from service.chat.events import ClientLeft, Ended, Failed, Save, Saved, Tick, TurnInput
 from service.chat.prepare import Prepared
+from service.chunks import group_writes
 from service.config import Settings
 from service.context import Around, Retrieved, build
 from service.errors import ContextTooLong, PreconditionFailed, UpstreamBusy
-from service.models import Exchange, Passage, Scope
+from service.models import Chunk, Exchange, Passage, Scope
 from service.services import assemble
 from service.tokenizer import count_tokens
 from tests.kit.apps import write_app
@@ -143,6 +144,37 @@ def test_neighbours_of_a_single_passage_surround_it(flask: Flask, upstream: Upst
     assert [f"topic{n}" in row["text"] for n in range(5)] == [False, True, True, True, False]
     [citation] = answer.json["citations"]
     assert [f"topic{n}" in citation["text"] for n in range(5)] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("topic", "reach"), [(0, 1), (7, 1), (8, 1), (12, 1), (15, 2), (16, 2), (19, 1), (8, 0)])
+def test_neighbours_come_from_wherever_they_are_stored(
+    flask: Flask, upstream: Upstream, topic: int, reach: int
+) -> None:
+    rules = f"[retrieval]\npassages = 1\nneighbours = {reach}\n"
+    write_app(flask.extensions["brainstem"].settings.apps_dir, "narrow", rules)
+    user = User(flask, "ada", "narrow")
+    sections = [f"# Part {n}\n\nParagraph {n} speaks of topic{n} at some length.\n" for n in range(20)]
+    assert user.add("book.md", "\n".join(sections).encode(), "text/markdown")["chunks"] == 20
+    user.ask("c1", f"topic{topic}")
+    [row] = json.loads(upstream.requests[-1].json["messages"][1]["content"])["passages"]
+    told = [n for n in range(20) if f"topic{n} " in row["text"]]
+    assert told == [n for n in range(topic - reach, topic + reach + 1) if 0 <= n < 20]
+
+
+def test_a_passage_that_is_missing_among_the_stored_ones_is_not_told_to_the_model(
+    flask: Flask, ada: User, upstream: Upstream
+) -> None:
+    sections = [f"# Part {n}\n\nParagraph {n} speaks of topic{n} at some length.\n" for n in range(5)]
+    document = ada.add("book.md", "\n".join(sections).encode(), "text/markdown")["id"]
+    ada.ask("c1", "What of topic2?")
+    assert "topic2 at" in json.dumps(upstream.requests[-1].json)
+    store, path = flask.extensions["brainstem"].backends.documents, ("documents", document)
+    kept = [Chunk(n=n, text=f"kept {n}") for n in (0, 1, 3, 4)]
+    store.commit(Scope("alpha", "ada"), group_writes(path, kept))
+    answer = ada.ask("c2", "What of topic2?")
+    assert "topic2 at" not in json.dumps(upstream.requests[-1].json)
+    assert "Part 2" not in json.dumps(answer.json["citations"])
+    assert len(answer.json["citations"]) == 4
 
 
 # The turns before, kept at hand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 from flask import Flask
 
 from service.app import create_app
-from service.backends.interfaces import DocumentStore, Set
+from service.backends.interfaces import Delete, DocumentStore, Set
 from service.config import Settings
 from service.conversations import chat_path, turn_path
 from service.models import Chat, Scope, Turn, TurnStatus, timestamp
@@ -95,14 +96,22 @@ def test_before_the_model_is_called_two_round_trips_are_waited_for(
 
 
 class Billed(FirestoreProxy):
-    """Counts what Firestore bills: each document that is read or found missing, and each that is written."""
+    """Counts what Firestore bills: each document that is read or found missing, and each that is written.
+
+    Those of a collection count under its name as well: `chunks reads`, `chunks writes`.
+    """
 
     def __init__(self, emulator_host: str) -> None:
-        from google.cloud.firestore_v1.types import CommitRequest, RunQueryResponse  # takes longer than a call may
+        from google.cloud.firestore_v1.types import (  # takes longer than a call may
+            BatchGetDocumentsResponse,
+            CommitRequest,
+            RunQueryResponse,
+        )
 
         super().__init__(emulator_host)
         self.billed: Counter[str] = Counter()
         self._commit, self._found = CommitRequest.deserialize, RunQueryResponse.deserialize
+        self._got = BatchGetDocumentsResponse.deserialize
 
     def serve(self, method: str, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         short = method.rpartition("/")[2]
@@ -110,15 +119,21 @@ class Billed(FirestoreProxy):
         def written() -> Iterator[bytes]:
             for request in requests:
                 if short == "Commit":
-                    self.billed["writes"] += len(self._commit(request).writes)
+                    for write in self._commit(request).writes:
+                        self._count("writes", write.update.name or write.delete)
                 yield request
 
         for reply in super().serve(method, written(), context):
-            if short == "RunQuery":
-                self.billed["reads"] += bool(self._found(reply).document.name)
+            if short == "RunQuery" and (name := self._found(reply).document.name):
+                self._count("reads", name)
             elif short == "BatchGetDocuments":
-                self.billed["reads"] += 1
+                got = self._got(reply)
+                self._count("reads", got.found.name or got.missing)
             yield reply
+
+    def _count(self, what: str, name: str) -> None:
+        self.billed[what] += 1
+        self.billed[f"{name.split('/')[-2]} {what}"] += 1
 
 
 def test_a_turn_costs_the_same_however_long_its_chat(firebase: Emulators, served: Settings, upstream: Upstream) -> None:
@@ -140,6 +155,66 @@ def test_a_turn_costs_the_same_however_long_its_chat(firebase: Emulators, served
     # this process knows how it left it. Written are the turn and its chat when it is accepted and at its end, there with the ledger's
     # row and the turns for the next one; and the turn with its first words.
     assert seen == 3 * [(13, 7), (0, 7), (0, 7)]
+
+
+LONG = "\n".join(f"# Part {n}\n\nParagraph {n} tells of topic{n} at some length.\n" for n in range(100)).encode()
+"""A file that gives 100 chunks."""
+
+
+@pytest.fixture
+def billed(firebase: Emulators) -> Iterator[Billed]:
+    with Billed(firebase.hosts["firestore"]) as running:
+        yield running
+
+
+@pytest.fixture
+def reader(billed: Billed, served: Settings) -> Iterator[User]:
+    """A user of a service with its documents in Firestore and its index beside it."""
+    app = create_app(replace(own_database(served, billed.host), backend_documents="google", checkpoint_seconds=30.0))
+    yield User(app, "ada", "alpha")
+    app.extensions["brainstem"].backends.queue.stop()
+
+
+def test_chunks_are_stored_read_and_removed_eight_at_once(billed: Billed, reader: User, upstream: Upstream) -> None:
+    document = reader.add("long.md", LONG, "text/markdown")
+    assert (document["status"], document["chunks"]) == ("COMPLETED", 100)
+    assert billed.billed["chunks writes"] == 13
+    # The received document and its job; the job begun and ended; the document's four steps; the ledger's row of one call.
+    assert billed.billed["writes"] - 13 <= 10
+    numbers = {f"Part {n}": n for n in range(100)}
+    for n in (7, 40, 99):
+        reader.ask(f"c{n}", "Say hello")
+        billed.billed.clear()
+        cited = reader.ask(f"c{n}", f"What of topic{n}?").json["citations"]
+        found = [numbers[citation["headings"][0]] for citation in cited]
+        assert (len(found), n in found) == (6, True)
+        groups = {k // 8 for at in found for k in (at - 1, at, at + 1) if k >= 0}
+        assert billed.billed["chunks reads"] == len(groups) <= 12
+        # Of the chat nothing is read, for this process answered it last; the other one is the user's data.
+        assert billed.billed["reads"] == len(groups) + 1
+    billed.billed.clear()
+    assert reader.call("DELETE", f"documents/{document['id']}").status_code == 204
+    assert (billed.billed["chunks reads"], billed.billed["chunks writes"]) == (13, 13)
+    assert reader.ask("c7", "What of topic7?").json["citations"] == []
+    assert "tells of" not in json.dumps(upstream.asked()[-1].json)
+
+
+def test_text_that_the_store_has_no_more_is_not_told_though_the_index_finds_it(
+    flask: Flask, ada: User, upstream: Upstream
+) -> None:
+    document = ada.add("long.md", LONG, "text/markdown")["id"]
+    assert "tells of topic20 " in asked_for(ada, upstream, "c1", "What of topic20?")
+    store = flask.extensions["brainstem"].backends.documents
+    store.commit(Scope("alpha", "ada"), [Delete(("documents", document, "chunks", "2"))])
+    told = asked_for(ada, upstream, "c2", "What of topic20?")
+    assert "tells of" in told
+    assert not [n for n in range(16, 24) if f"tells of topic{n} " in told]
+
+
+def asked_for(user: User, upstream: Upstream, chat: str, question: str) -> str:
+    """What the model is told when a user asks."""
+    assert user.ask(chat, question).status_code == 200
+    return json.dumps(upstream.asked()[-1].json)
 
 
 def fill(documents: DocumentStore, scope: Scope, chat: str, length: int) -> None:

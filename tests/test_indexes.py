@@ -264,7 +264,7 @@ def test_what_users_write_costs_no_entries() -> None:
     texts = {
         ("turns", "prompt"),
         ("turns", "reply"),
-        ("chunks", "text"),
+        ("chunks", "chunks"),
         ("vectors", "text"),
         ("vectors", "embedding"),
         ("data", "data"),

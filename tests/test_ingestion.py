@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service.backends.interfaces import Delete, JobAddress, Update
+from service.backends.interfaces import Delete, JobAddress, Query, Update
+from service.backends.limits import document_size
+from service.chunks import group_writes, read_chunks
 from service.errors import Conflict, NotFound, Unavailable, UpstreamConfig
-from service.models import JobStatus
+from service.ingestion.blocks import Block
+from service.ingestion.chunks import chunk
+from service.models import Chunk, JobStatus
 from service.scope import of_job
 from tests.kit.client import User
 from tests.kit.upstream import Gate, Request, Response, Upstream, faults
@@ -173,6 +177,36 @@ def test_a_document_deleted_after_its_worker_died_leaves_nothing(flask: Flask, a
     services.jobs.run(JobAddress(ADA, job))
     assert found(ada) == 0
     assert leftovers(flask, document) == []
+
+
+@pytest.mark.parametrize(("count", "left"), [(6, ["0"]), (8, ["0"]), (9, ["0", "1"])])
+def test_what_a_longer_attempt_stored_is_removed_by_the_next(
+    flask: Flask, ada: User, ingestion: Any, count: int, left: list[str]
+) -> None:
+    text = "\n\n".join(f"# Part {n}\n\nThe zebra secret number {n}." for n in range(count)).encode()
+    document = ada.upload("z.md", text, "text/markdown").json["id"]
+    # An earlier attempt, whose reader cut the file into more pieces.
+    store, path = flask.extensions["brainstem"].backends.documents, ("documents", document)
+    store.commit(ADA, group_writes(path, [Chunk(n=n, text="canary-stale") for n in range(30)]))
+    store.commit(ADA, [Update(path, {"written": 30})])
+    deliver(flask, document)
+    stored = store.query(ADA, Query((*path, "chunks"), "n"))
+    assert [group.path[-1] for group in stored] == left
+    assert "canary-stale" not in str(stored)
+    assert sorted(n for _, n in read_chunks(store, ADA, [group.path for group in stored])) == [*range(count)]
+
+
+def test_the_largest_chunks_fit_into_a_stored_document(flask: Flask, ada: User) -> None:
+    """White space is no token, so one chunk took as much of it as a file has."""
+    lines = [f"zebra{n}" + 20_000 * " " + "secret" + 1_000 * "\n" for n in range(60)]
+    document = ada.add("wide.txt", "\n".join(lines).encode())
+    assert (document["status"], document["error"]) == ("COMPLETED", None)
+    widest = (("a" + 80 * "\n") * 240).rstrip()
+    chunks = [Chunk(n=n, text=widest, line=1, tokens=240) for n in range(8)]
+    [write] = group_writes(("documents", "d"), chunks)
+    assert document_size(("documents", "d", "chunks", "0"), write.data) < 330_000
+    [kept] = chunk([Block(("a" + 200 * "\n") * 240, line=1, kind="code")])
+    assert (kept.text, kept.tokens) == (widest, 240)
 
 
 def test_a_delivery_without_a_document_cleans_up_what_an_earlier_one_wrote(

@@ -19,6 +19,7 @@ from service.backends.google.vertex import VertexVectors
 from service.backends.interfaces import Create, Delete, Entry, Hit, Search, Update, VectorIndex
 from service.backends.local.vectors import LocalVectors
 from service.backends.postgres import PostgresVectors
+from service.chunks import group_writes
 from service.config import Settings
 from service.context import documents_path
 from service.errors import Unavailable
@@ -112,11 +113,9 @@ def chunk(scope: Scope, made: Document, n: int) -> Chunk:
 
 
 def add(services: Services, scope: Scope, made: Document, *, indexed: bool = True) -> Document:
-    paths = [(documents_path(scope, made.id), to_record(made))]
-    paths += [
-        (documents_path(scope, made.id, "chunks", str(n)), to_record(chunk(scope, made, n))) for n in range(made.chunks)
-    ]
-    services.backends.documents.commit(scope, [Create(path, record) for path, record in paths])
+    path = documents_path(scope, made.id)
+    chunks = [chunk(scope, made, n) for n in range(made.chunks)]
+    services.backends.documents.commit(scope, [Create(path, to_record(made)), *group_writes(path, chunks)])
     if indexed:
         services.backends.vectors.upsert(scope, entries_of(scope, made))
     return made
@@ -345,6 +344,20 @@ def test_what_an_index_cannot_list_is_embedded_anew_and_paid_for_in_the_ledger(
     assert [(row.kind, row.calls) for row in rows] == [("embedding", 2)]
 
 
+def test_a_long_document_is_embedded_anew_whole(
+    seeded: Services, local: LocalVectors, pgvector: PostgresVectors, upstream: Upstream
+) -> None:
+    add(seeded, ADA, document("d7", chunks=300))
+    for lost in range(5, 300, 3):
+        local.upsert(
+            ADA, [replace(entry, space="old") for entry in entries_of(ADA, document("d7"), range(lost, lost + 1))]
+        )
+    moved = move(seeded, local, pgvector)
+    assert (moved.copied, moved.embedded) == (18 + 201, 99)
+    found, before = contents(pgvector, ADA), contents(local, ADA)
+    assert {key: entry.passage for key, entry in found.items()} == {key: e.passage for key, e in before.items()}
+
+
 def test_passages_that_the_old_index_has_lost_or_has_of_another_embedder_are_embedded_anew(
     seeded: Services, local: LocalVectors, pgvector: PostgresVectors
 ) -> None:
@@ -443,7 +456,7 @@ def test_a_document_whose_text_is_gone_is_named_and_the_others_are_moved(
     seeded: Services, terminal: Terminal, local: LocalVectors, pgvector: PostgresVectors
 ) -> None:
     local.delete(ADA, "d2", 3)
-    seeded.backends.documents.commit(ADA, [Delete(documents_path(ADA, "d2", "chunks", "1"))])
+    seeded.backends.documents.commit(ADA, [Delete(documents_path(ADA, "d2", "chunks", "0"))])
     result = terminal.run("vectors", "move", "alpha", "--to", "pgvector")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == ["d2: its text is not stored whole. Add this document again."]

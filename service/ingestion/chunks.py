@@ -17,6 +17,9 @@ from service.tokenizer import count_tokens
 # A word may have this many tokens more than its two parts when they are counted apart.
 SEAM = 5
 
+# White space is no token, and a stored document has an end.
+GAP = re.compile(r"(\s{80})\s+")
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -36,8 +39,8 @@ def chunk(
 
     A chunk stays within one section. A block is cut only if it is longer than a chunk: between sentences (a listing or table:
     between lines), else between words. Prose that goes on in the next chunk of a page repeats its last whole sentences there, up
-    to `overlap` tokens. `page` and `line` say where a chunk's text begins, what it repeats left aside. Raises
-    `DocumentRejected` beyond `limit` chunks.
+    to `overlap` tokens. `page` and `line` say where a chunk's text begins, what it repeats left aside. No gap in it is wider than
+    80 characters, so that a chunk takes 41 KB as JSON at most. Raises `DocumentRejected` beyond `limit` chunks.
     """
     chunks: list[Chunk] = []
     for headings, section in groupby(blocks, key=attrgetter("headings")):
@@ -61,10 +64,9 @@ def embedding_text(title: str, chunk: Chunk) -> str:
 
 def join(n: int, headings: tuple[str, ...], pieces: Sequence[Piece], repeated: int) -> Chunk:
     text = pieces[0].text + "".join(piece.glue + piece.text for piece in pieces[1:])
+    text = GAP.sub(r"\1", text.rstrip())
     own = pieces[repeated]
-    return Chunk(
-        n=n, text=text.rstrip(), headings=headings, page=own.block.page, line=own.line, tokens=count_tokens(text)
-    )
+    return Chunk(n=n, text=text, headings=headings, page=own.block.page, line=own.line, tokens=count_tokens(text))
 
 
 @dataclass(frozen=True, slots=True)

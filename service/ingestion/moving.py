@@ -15,13 +15,14 @@ from typing import Protocol
 
 from service.apps import App
 from service.backends.interfaces import DocumentStore, Embedder, Entry, Search, VectorIndex
+from service.chunks import group_paths, read_chunks
 from service.context import documents_path
 from service.errors import Conflict, Unavailable
 from service.ingestion.chunks import embedding_text
 from service.ingestion.inventory import Listing, documents_of, pages
 from service.ingestion.marks import Key, Mark, Marks, mark_of
 from service.ingestion.pipeline import batches, passage_of
-from service.models import Call, Chunk, Document, JobStatus, Scope, timestamp
+from service.models import Call, Document, JobStatus, Scope, timestamp
 from service.records import from_record
 from service.scope import local
 from service.usage import ledger_write
@@ -170,8 +171,9 @@ class Moving:
     def _embed(self, scope: Scope, document: Document, numbers: Sequence[int]) -> bool:
         """Embed chunks anew from their stored text; return False if there is none."""
         for some in batches(numbers, self._embedder.batch_size):
-            paths = [documents_path(scope, document.id, "chunks", str(n)) for n in some]
-            chunks = [from_record(Chunk, found.data) for found in self._documents.get(scope, *paths) if found]
+            groups = group_paths(documents_path(scope, document.id), some)
+            stored = read_chunks(self._documents, scope, groups)
+            chunks = [stored[key] for n in some if (key := (document.id, n)) in stored]
             if len(chunks) < len(some):
                 self._give_up(scope, document)
                 return False

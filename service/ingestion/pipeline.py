@@ -20,10 +20,10 @@ from service.backends.interfaces import (
     Delete,
     Entry,
     Query,
-    Set,
     Update,
     Write,
 )
+from service.chunks import group_paths, group_writes
 from service.config import Settings
 from service.context import documents_path
 from service.errors import Conflict, DocumentRejected, NotFound, StoreError, TooLarge
@@ -38,6 +38,12 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 """Told how many of how many, and in a sentence of what."""
 
 BATCH = 400
+GROUPS = 25
+"""Groups of chunks of one commit, which may have 10 MiB: the largest are 330 KB each, most are 10 KB."""
+
+FORGOTTEN = 100
+"""Groups of chunks that are read at once to be removed."""
+
 TITLE_CHARS = 200
 LINK_SECONDS = 600
 DELETE_TRIES = 100
@@ -251,11 +257,11 @@ class Ingestion:
     def _store(self, scope: Scope, document: Document, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
         if document.written > len(chunks):
             self._vectors.delete(scope, document.id, document.written)
-        for batch in batches(chunks, BATCH):
-            self._documents.commit(
-                scope, [Set(documents_path(scope, document.id, "chunks", str(c.n)), to_record(c)) for c in batch]
-            )
-        stale = [documents_path(scope, document.id, "chunks", str(n)) for n in range(len(chunks), document.written)]
+        path = documents_path(scope, document.id)
+        writes = group_writes(path, chunks)
+        for groups in batches(writes, GROUPS):
+            self._documents.commit(scope, groups)
+        stale = group_paths(path, range(document.written))[len(writes) :]
         for paths in batches(stale, BATCH):
             self._documents.commit(scope, [Delete(path) for path in paths])
         for some in batches(entries, BATCH):
@@ -289,8 +295,8 @@ class Ingestion:
         # The record need not know of every chunk: a job that was outrun may have written after the file was sent anew.
         self._vectors.delete(scope, document_id, max(written, self._settings.max_document_chunks))
         chunks = documents_path(scope, document_id, "chunks")
-        while found := self._documents.query(scope, Query(chunks, "n", limit=BATCH)):
-            self._documents.commit(scope, [Delete(piece.path) for piece in found])
+        while found := self._documents.query(scope, Query(chunks, "n", limit=FORGOTTEN)):
+            self._documents.commit(scope, [Delete(group.path) for group in found])
         self._blobs.delete(scope, blob_name(document_id))
 
 

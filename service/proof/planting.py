@@ -10,6 +10,7 @@ from dataclasses import replace
 from secrets import token_hex
 
 from service.backends.interfaces import Create, Entry, Set, Write
+from service.chunks import group_writes
 from service.context import documents_path
 from service.errors import ConfigError, Unavailable
 from service.ingestion.pipeline import passage_of
@@ -96,7 +97,7 @@ def plant_document(services: Services, scope: Scope, title: str, content: bytes)
     document = replace(received.document, status=JobStatus.COMPLETED, chunks=1, written=1, embedder=embedder)
     piece = Chunk(n=0, text=content.decode().strip(), line=1, tokens=20)
     path = documents_path(scope, document.id)
-    backends.documents.commit(scope, [Set(path, to_record(document)), Set((*path, "chunks", "0"), to_record(piece))])
+    backends.documents.commit(scope, [Set(path, to_record(document)), *group_writes(path, [piece])])
     passage = passage_of(document, piece, shared=scope.user is None)
     [vector] = backends.embedder.embed([f"{title}\n{piece.text}"]).vectors
     backends.vectors.upsert(scope, [Entry(passage, vector, embedder)])

@@ -35,11 +35,10 @@ class FirestoreDocuments:
     def get(self, scope: Scope, *paths: Path) -> list[Snapshot | None]:
         from service.backends.google.firestore import messages
 
-        places = [checks.place(scope, path) for path in paths]
-        found = self._read(places)
+        found = self._read([checks.place(scope, path) for path in paths])
         return [
             reply and snapshot(path, reply.found, messages.from_fields(reply.found.fields), reply.read_time)
-            for path, reply in ((path, found[place]) for path, place in zip(paths, places, strict=True))
+            for path, reply in zip(paths, found, strict=True)
         ]
 
     def query(self, scope: Scope, query: Query) -> list[Snapshot]:
@@ -92,7 +91,7 @@ class FirestoreDocuments:
         Raises `Unavailable` where it cannot be told, for others may have written over every mark.
         """
         kept = [place for place, write in zip(places, writes, strict=True) if not isinstance(write, Delete)]
-        found = [reply.found for reply in self._read(kept or places, [COMMIT], deadline).values() if reply]
+        found = [reply.found for reply in self._read(kept or places, [COMMIT], deadline) if reply]
         if not kept and not found:
             return [""] * len(writes)
         for document in found:
@@ -105,21 +104,19 @@ class FirestoreDocuments:
 
     def _read(
         self, places: Sequence[Path], fields: Sequence[str] = (), deadline: Deadline | None = None
-    ) -> dict[Path, Message | None]:
-        """Return what was found at these places, with all or only some of the fields."""
+    ) -> list[Message | None]:
+        """Return what was found at each place, with all or only some of its fields."""
         from service.backends.google.firestore import messages
 
-        found: dict[Path, Message | None] = dict.fromkeys(places)
-        if not found:
-            return found
-        names = [self._connection.name(place) for place in found]
-        request = messages.BatchGetDocumentsRequest(database=self._connection.database, documents=names)
+        if not places:
+            return []
+        names = [self._connection.name(place) for place in places]
+        request = messages.BatchGetDocumentsRequest(database=self._connection.database, documents=dict.fromkeys(names))
         if fields:
             request.mask.field_paths.extend(map(messages.field_path, fields))
-        for reply in self._send("BatchGetDocuments", request, deadline):
-            if reply.HasField("found"):
-                found[self._place(reply.found.name)] = reply
-        return found
+        replies = self._send("BatchGetDocuments", request, deadline)
+        found = {reply.found.name: reply for reply in replies if reply.HasField("found")}
+        return [found.get(name) for name in names]
 
     def _send(self, method: str, request: Message, deadline: Deadline | None = None) -> list[Message]:
         try:

@@ -26,7 +26,7 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "turns": ("prompt", "reply", "citations", "error", "fingerprint"),
     "recent": ("recent",),
     "documents": ("title", "error"),
-    "chunks": ("text", "headings"),
+    "chunks": ("chunks",),
     "jobs": ("input", "error", "note", "state", "output", "artifacts"),
     "outbox": (),
     "deadLetters": (),

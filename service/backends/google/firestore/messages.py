@@ -89,6 +89,9 @@ def from_value(value: Message) -> JSON:
     if kind == "string_value":  # what most values are
         text: str = value.string_value
         return text
+    if kind == "integer_value":
+        number: int = value.integer_value
+        return number
     match kind:
         case "null_value" | None:
             return None
@@ -110,7 +113,8 @@ def from_value(value: Message) -> JSON:
 
 
 def from_fields(fields: Mapping[str, Message]) -> dict[str, JSON]:
-    return {name: from_value(value) for name, value in fields.items()}
+    # Protobuf's `items()` takes three times as long.
+    return {name: from_value(fields[name]) for name in fields}
 
 
 def to_vector(vector: Vectors) -> Message:
