@@ -49,12 +49,12 @@ OWNERS = {
     "gunicorn": ["service.cli"],
     "click": ["service.cli"],
     "rich": ["service.cli"],
-    "aiohttp": ["service.backends.openai"],
+    "httptools": ["service.backends.openai"],
+    "aiohappyeyeballs": ["service.backends.openai"],
     "uvloop": ["service.loop"],
     "openai": ["service.backends.openai"],
     "httpx2": ["service.backends.openai"],
     "httpcore2": ["service.backends.openai"],
-    "yarl": ["service.backends.openai"],
     "numpy": ["service.backends"],
     "onnxruntime": ["service.backends.local"],
     "tokenizers": ["service.backends.local"],
@@ -75,8 +75,8 @@ OWNERS = {
 }
 
 HEAVY = [
-    "aiohttp",
-    "yarl",
+    "httptools",
+    "aiohappyeyeballs",
     "uvloop",
     "numpy",
     "onnxruntime",
