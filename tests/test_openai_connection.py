@@ -18,11 +18,11 @@ import pytest
 from service.backends.interfaces import Delta, Finish, LanguageModel, Message, ModelEvent, ModelRequest
 from service.backends.openai import connection
 from service.config import Settings
-from service.errors import BrainstemError, Unavailable, UpstreamInterrupted, UpstreamProtocol
+from service.errors import BrainstemError, ContextTooLong, Unavailable, UpstreamInterrupted, UpstreamProtocol
 from service.loop import new_event_loop
 from tests.kit.certificates import certificate
 from tests.kit.models import REQUEST, impatient, model_of
-from tests.kit.upstream import Close, Gate, Hang, Pause, Repeat, Reset, Upstream, Verbatim, blackhole
+from tests.kit.upstream import Close, Gate, Hang, Pause, Repeat, Reset, Upstream, Verbatim, blackhole, faults
 from tests.kit.upstream.script import Step, event
 
 BODY = event("Hi") + event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -121,6 +121,7 @@ def test_the_connection_of_an_answer_that_tells_its_end_is_used_again(
     [
         [WHOLE + b"more"],
         [WHOLE + WHOLE],
+        [WHOLE + b"HTTP/1.1 2"],
         [CHUNKED + chunk(BODY) + b"0\r\n\r\nmore"],
         [WHOLE, Pause(0.05), b"more"],
         [WHOLE, Pause(0.05), WHOLE],
@@ -155,7 +156,7 @@ def test_a_connection_is_not_used_again_before_it_has_taken_all_of_a_request(ask
                 accepted[-1].recv(1000)
                 accepted[-1].sendall(WHOLE)
 
-        server = threading.Thread(target=serve)
+        server = threading.Thread(target=serve, daemon=True)
         server.start()
         long = replace(REQUEST, messages=(Message("user", "word " * 4_000_000),))
         assert ask(model, long) == TOLD
@@ -164,6 +165,11 @@ def test_a_connection_is_not_used_again_before_it_has_taken_all_of_a_request(ask
         for one in accepted:
             one.close()
     assert len(accepted) == 2
+
+
+def test_an_error_that_the_connection_ends_is_whole(ask: Ask, model: LanguageModel, upstream: Upstream) -> None:
+    upstream.script(replace(faults.context_too_long(), framing="close"))
+    assert broken(ask, model) is ContextTooLong
 
 
 # What breaks off
@@ -284,15 +290,18 @@ def test_no_connection_outlives_its_loop(
 
 
 def test_the_connection_that_was_used_last_is_used_again(
-    ask: Ask, runner: asyncio.Runner, model: LanguageModel, upstream: Upstream
+    ask: Ask, runner: asyncio.Runner, model: LanguageModel, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def both() -> None:
         await asyncio.gather(told(model), told(model))
 
+    monkeypatch.setattr(connection, "KEEP_ALIVE_SECONDS", 0.3)
     runner.run(both())
     for _ in range(5):
+        runner.run(asyncio.sleep(0.1))
         ask(model)
-    assert upstream.accepted == 2
+    # So the one that was too many has come of age.
+    assert (upstream.accepted, upstream.connections) == (2, 1)
 
 
 def test_the_next_address_of_a_name_is_tried_beside_one_that_swallows_connections(
