@@ -36,7 +36,7 @@ ALONE = ["parts", "identity", "starting", "latency", "search", "retrieval"]
 """Modules that print figures of their own."""
 
 QUICK_PARTS = [part for part in COMPARED if part not in [peer.name for peer in PEERS]]
-OURS = ("aiohttp", "flask", "grpcio", "gunicorn", "openai", "uvloop")
+OURS = ("aiohttp", "flask", "grpcio", "gunicorn", "httptools", "openai", "uvloop")
 
 
 class Bench:

@@ -56,12 +56,12 @@ OWNERS = {
     "gunicorn": ["service.cli"],
     "click": ["service.cli"],
     "rich": ["service.cli"],
-    "aiohttp": ["service.backends.openai"],
+    "httptools": ["service.backends.openai"],
+    "aiohappyeyeballs": ["service.backends.openai"],
     "uvloop": ["service.loop"],
     "openai": ["service.backends.openai"],
     "httpx2": ["service.backends.openai"],
     "httpcore2": ["service.backends.openai"],
-    "yarl": ["service.backends.openai"],
     "jsonschema_rs": ["service.json_schema"],
     "numpy": ["service.backends"],
     "onnxruntime": ["service.backends.local"],
@@ -83,8 +83,8 @@ OWNERS = {
 }
 
 HEAVY = [
-    "aiohttp",
-    "yarl",
+    "httptools",
+    "aiohappyeyeballs",
     "uvloop",
     "numpy",
     "onnxruntime",

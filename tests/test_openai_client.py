@@ -75,8 +75,8 @@ async def main():
     assert Finish("stop") in told
 
 asyncio.run(main())
-assert "aiohttp" in elsewhere
-heavy = [name for name in here if name.partition(".")[0] in ("aiohttp", "httpcore2", "yarl", "openai", "ssl", "service")]
+assert "httptools" in elsewhere
+heavy = [name for name in here if name.partition(".")[0] in ("httptools", "aiohappyeyeballs", "httpcore2", "openai", "ssl", "service")]
 assert not heavy, heavy
 assert "openai" not in sys.modules
 """
@@ -93,9 +93,9 @@ from service.config import Settings
 
 settings = Settings(openai_base_url={upstream.url!r})
 model = OpenAIModel(settings, EnvironmentSecrets(settings))
-assert "aiohttp" not in sys.modules
+assert "httptools" not in sys.modules
 model.check()
-assert "aiohttp" in sys.modules
+assert "httptools" in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -304,4 +304,4 @@ def test_an_idle_connection_that_the_provider_resets_makes_no_noise(
     del model
     run(asyncio.sleep(0.05))
     assert loop().is_running()
-    assert not [record for record in caplog.records if record.name in ("asyncio", "aiohttp.client")]
+    assert not [record for record in caplog.records if record.name == "asyncio"]

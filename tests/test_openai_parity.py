@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -99,7 +100,7 @@ def seen(request: Request) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("path", ["", "/", "/deep/er", "/sp%20ace", "/a%2Fb"])
+@pytest.mark.parametrize("path", ["", "/", "/deep/er", "/sp%20ace", "/sp ace", "/a%2Fb", "/é", "/a;b=c,d"])
 def test_the_same_request_is_sent(settings: Settings, upstream: Upstream, path: str) -> None:
     elsewhere = replace(settings, openai_base_url=f"{upstream.url}{path}")
     with suppress(UpstreamConfig):
@@ -108,7 +109,7 @@ def test_the_same_request_is_sent(settings: Settings, upstream: Upstream, path: 
         told_by(sdk_of(elsewhere))
     ours, theirs = upstream.requests
     assert seen(ours) == seen(theirs)
-    assert ours.path == f"/v1{path.rstrip('/')}/chat/completions"
+    assert ours.path == f"/v1{quote(path, safe='/%;=,').rstrip('/')}/chat/completions"
 
 
 def test_nothing_else_is_told_of_us(model: LanguageModel, upstream: Upstream) -> None:
@@ -118,8 +119,9 @@ def test_nothing_else_is_told_of_us(model: LanguageModel, upstream: Upstream) ->
     }
 
 
-def test_a_name_and_password_in_the_address_are_shown(settings: Settings, upstream: Upstream) -> None:
-    named = replace(settings, openai_base_url=upstream.url.replace("://", "://ada:pass%20word@"))
+@pytest.mark.parametrize("who", ["ada:pass%20word", "ada", "ada:", "%C3%A9:%3A%40", "é:ü"])
+def test_a_name_and_password_in_the_address_are_shown(settings: Settings, upstream: Upstream, who: str) -> None:
+    named = replace(settings, openai_base_url=upstream.url.replace("://", f"://{who}@"))
     answer(model_of(named), REQUEST)
     told_by(sdk_of(named))
     ours, theirs = upstream.requests

@@ -1,24 +1,24 @@
 """The HTTP client of the streams: one connection pool per event loop, and calls whose deadlines only progress moves.
 
 It asks for no compression and takes none, follows nothing, knows no proxy and no cookie, and reads no more than `MAX_BODY_BYTES`.
-Imported only when the first call is made, for it imports aiohttp.
+Imported only when the first call is made, for it imports what reads HTTP and what knows the certificates that are trusted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import weakref
+from base64 import b64encode
 from collections.abc import AsyncGenerator
-from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import quote, unquote, urlsplit
 
-import aiohttp
 import httpcore2
-from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
+from httptools import HttpParserError, HttpParserUpgrade
 
 from service import __version__
+from service.backends.openai.connection import Answer, Lost, Pool, Unreached
 from service.backends.openai.refusals import (
     BROKEN_OFF,
     TOO_SLOW,
@@ -39,7 +39,14 @@ from service.errors import (
 
 MAX_BODY_BYTES = 64_000_000
 MAX_ERROR_BYTES = 100_000
-KEEP_ALIVE_SECONDS = 30.0
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": f"brainstem/{__version__}",
+}
+SENT_AS_THEY_ARE = "/%:@!$&'()*+,;="
+"""What else may be in the path of an address (RFC 3986, section 3.3)."""
 
 
 class Refused(Exception):
@@ -51,21 +58,11 @@ class Refused(Exception):
 
 
 MEANINGS: tuple[tuple[type[Exception], type[BrainstemError], str], ...] = (
-    (aiohttp.ConnectionTimeoutError, Unavailable, UNREACHABLE),
-    (aiohttp.ClientConnectorError, Unavailable, UNREACHABLE),
-    (aiohttp.ServerFingerprintMismatch, Unavailable, UNREACHABLE),
-    (aiohttp.ClientHttpProxyError, Unavailable, UNREACHABLE),
-    (aiohttp.InvalidURL, UpstreamConfig, UNSENDABLE),
-    (aiohttp.NonHttpUrlClientError, UpstreamConfig, UNSENDABLE),
-    (aiohttp.ClientPayloadError, UpstreamInterrupted, BROKEN_OFF),
-    (aiohttp.UploadAbortedError, UpstreamInterrupted, BROKEN_OFF),
-    (aiohttp.EofStream, UpstreamInterrupted, BROKEN_OFF),
-    (aiohttp.WebSocketError, UpstreamProtocol, UNREADABLE),
-    (aiohttp.WSMessageTypeError, UpstreamProtocol, UNREADABLE),
+    (Unreached, Unavailable, UNREACHABLE),
+    (Lost, UpstreamInterrupted, BROKEN_OFF),
+    (HttpParserError, UpstreamProtocol, UNREADABLE),
+    (HttpParserUpgrade, UpstreamProtocol, UNREADABLE),
     (TimeoutError, DeadlineExceeded, TOO_SLOW),
-    (aiohttp.ClientConnectionError, UpstreamInterrupted, BROKEN_OFF),
-    (aiohttp.ClientError, UpstreamProtocol, UNREADABLE),
-    (HttpProcessingError, UpstreamProtocol, UNREADABLE),
     (OSError, Unavailable, UNREACHABLE),
     # What an address or a text makes of a request, before anything is sent: half a surrogate pair, say.
     (ValueError, UpstreamConfig, UNSENDABLE),
@@ -85,13 +82,31 @@ def mapped(exc: Exception) -> BrainstemError:
     raise exc
 
 
-class Reached:
-    """Whether a request reached the provider on a connection that was made for it, for otherwise that had served another."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where requests go, and what is the same in the head of each: `credentials` are those of the address itself, if it has any."""
 
-    new = False
+    host: str
+    port: int
+    tls: bool
+    head: str
+    credentials: str
 
-
-reaching: ContextVar[Reached] = ContextVar("reaching")
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read an `http` or `https` address; raises `ValueError` for one that no request can go to."""
+        parts = urlsplit(url)
+        tls, host = parts.scheme == "https", parts.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode()
+        named = f"[{host}]" if ":" in host else host
+        authority = named if parts.port in (None, 443 if tls else 80) else f"{named}:{parts.port}"
+        path = quote(parts.path or "/", safe=SENT_AS_THEY_ARE)
+        target = f"{path}?{quote(parts.query, safe=SENT_AS_THEY_ARE + '?')}" if parts.query else path
+        lines = [f"POST {target} HTTP/1.1", f"Host: {authority}", *(f"{name}: {HEADERS[name]}" for name in HEADERS)]
+        words = ":".join(unquote(word or "") for word in (parts.username, parts.password))
+        credentials = f"Basic {b64encode(words.encode()).decode()}" if words != ":" else ""
+        return cls(host, parts.port or (443 if tls else 80), tls, "".join(f"{line}\r\n" for line in lines), credentials)
 
 
 class Client:
@@ -102,48 +117,31 @@ class Client:
         self._url = url
         self._connect_seconds = connect_seconds
         self._tls = httpcore2.default_ssl_context()
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
-        # At lower levels they log addresses, bodies and headers, whatever the environment says.
-        for name in ("aiohttp.client", "aiohttp.internal"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
-    async def post(self, body: bytes, key: str, reached: Reached) -> aiohttp.ClientResponse:
-        """Send a request and return its answer, unread."""
-        reaching.set(reached)
-        session, url = await self._session(), URL(self._url)
+    async def post(self, body: bytes, key: str) -> Answer:
+        """Send a request and return its answer, of which nothing has come yet."""
+        address = self._address
         # An address with a name and password in it is asked with those.
-        headers = {} if url.user else {"Authorization": f"Bearer {sendable(key)}"}
-        return await session.post(url, data=body, headers=headers, allow_redirects=False)
+        authorization = address.credentials or f"Bearer {sendable(key)}"
+        head = f"{address.head}Authorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
+        pool = self._pools.get(asyncio.get_running_loop()) or await self._open()
+        return await pool.ask(head.encode("ascii") + body)
 
-    async def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if loop not in self._sessions:
-            for gone in [other for other in self._sessions if other.is_closed()]:
-                del self._sessions[gone]
-            session = self._sessions[loop] = self._open()
-            lifetime = lasting(session)
-            weakref.finalize(self, end, loop, lifetime).atexit = False
-            await anext(lifetime)
-        return self._sessions[loop]
+    @cached_property
+    def _address(self) -> Address:
+        return Address.parse(self._url)
 
-    def _open(self) -> aiohttp.ClientSession:
-        # No limit of its own: there are as many calls as the service has streams.
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._tls, socket_factory=connect
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                "User-Agent": f"brainstem/{__version__}",
-            },
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_seconds),
-            auto_decompress=False,
-            trust_env=False,
-        )
+    async def _open(self) -> Pool:
+        loop, address = asyncio.get_running_loop(), self._address
+        for gone in [other for other in self._pools if other.is_closed()]:
+            del self._pools[gone]
+        tls = self._tls if address.tls else None
+        pool = self._pools[loop] = Pool(address.host, address.port, tls, self._connect_seconds)
+        lifetime = lasting(pool)
+        weakref.finalize(self, end, loop, lifetime).atexit = False
+        await anext(lifetime)
+        return pool
 
 
 def sendable(key: str) -> str:
@@ -153,22 +151,17 @@ def sendable(key: str) -> str:
     return key
 
 
-async def lasting(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """Close a session at the end: a loop that shuts down ends its generators."""
+async def lasting(pool: Pool) -> AsyncGenerator[None, None]:
+    """Close a pool at the end: a loop that shuts down ends its generators."""
     try:
         yield
     finally:
-        await session.close()
+        pool.close()
 
 
 def end(loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[None, None]) -> None:
     if not loop.is_closed():
         asyncio.run_coroutine_threadsafe(lifetime.aclose(), loop)
-
-
-def connect(address: aiohttp.AddrInfoType) -> socket.socket:
-    reaching.get().new = True
-    return socket.socket(*address[:3])
 
 
 class Call:
@@ -180,8 +173,7 @@ class Call:
         self._began = self._loop.time()
         self._deadline = self._began + seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._response: aiohttp.ClientResponse | None = None
-        self._lost: asyncio.Future[None] | None = None
+        self._answer: Answer | None = None
         self._waiting = False
         self._size = 0
 
@@ -190,12 +182,11 @@ class Call:
         async with asyncio.timeout_at(self._deadline):
             attempt = 0
             while True:
-                reached = Reached()
                 try:
-                    return await self._ask(body, key, reached)
+                    return await self._ask(body, key)
                 except FAILURES as exc:
                     refusal = exc.refusal if isinstance(exc, Refused) else None
-                    if not refusal and not another_connection(exc, attempt, reused=not reached.new):
+                    if not refusal and not another_connection(exc, attempt):
                         raise
                     pause = retries.pause(refusal, attempt, self._loop.time() - self._began)
                     if pause is None:
@@ -205,16 +196,10 @@ class Call:
 
     async def read(self) -> bytes:
         """Return what has come of the answer since, empty once it has ended; raises one of `FAILURES`."""
-        assert self._response is not None
-        content = self._response.content
+        assert self._answer
         self._waiting = True
         try:
-            data = await content.readany()
-        except FAILURES:
-            # A failure is told before the bytes that had come earlier, and nothing public gives those then.
-            data = content._read_nowait(-1)
-            if not data:
-                raise
+            data = await self._answer.read()
         finally:
             self._waiting = False
         self._size += len(data)
@@ -233,46 +218,22 @@ class Call:
         """End the call now, and its connection with it unless the answer has ended."""
         if self._timer:
             self._timer.cancel()
-        if self._lost:
-            self._lost.remove_done_callback(self._broken)
-        if self._response and not self._response.closed:
-            connection = self._response.connection
-            # To close it would wait for the other side where there is TLS.
-            if connection and connection.transport:
-                connection.transport.abort()
-            self._response.close()
+        if self._answer:
+            self._answer.close()
 
-    async def _ask(self, body: bytes, key: str, reached: Reached) -> None:
-        response = await self._client.post(body, key, reached)
-        self._response = response
-        self._watch(response)
+    async def _ask(self, body: bytes, key: str) -> None:
+        self._answer = answer = await self._client.post(body, key)
         try:
-            if response.headers.get("Content-Encoding", "identity") != "identity":
+            await answer.head()
+            if answer.headers.get(b"content-encoding", b"identity") != b"identity":
                 raise UpstreamProtocol("The model's provider compressed its answer, though it was asked not to.")
-            if not 200 <= response.status < 300:
-                told = await beginning(response.content)
-                raise Refused(Refusal.parse(response.status, told, response.headers.get("Retry-After", "")))
+            if not 200 <= answer.status < 300:
+                wait = answer.headers.get(b"retry-after", b"").decode("latin-1")
+                raise Refused(Refusal.parse(answer.status, await beginning(answer), wait))
         except BaseException:
             self.close()
             raise
         self._set()
-
-    def _watch(self, response: aiohttp.ClientResponse) -> None:
-        """See that what breaks HTTP ends the call: aiohttp then closes the connection, but lets whoever reads it wait."""
-        protocol = response.connection.protocol if response.connection else None
-        self._lost = None if protocol is None else protocol.closed
-        if self._lost is None:
-            self._broken()
-        else:
-            self._lost.remove_done_callback(retrieved)
-            self._lost.add_done_callback(retrieved)
-            self._lost.add_done_callback(self._broken)
-
-    def _broken(self, lost: asyncio.Future[None] | None = None) -> None:
-        assert self._response is not None
-        content = self._response.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(UpstreamProtocol(UNREADABLE))
 
     def _set(self) -> None:
         if self._timer:
@@ -287,30 +248,22 @@ class Call:
         if self._loop.time() < self._deadline:
             self._set()
         else:
-            assert self._response is not None
-            self._response.content.set_exception(aiohttp.SocketTimeoutError())
+            assert self._answer
+            self._answer.fail(TimeoutError())
             self.close()
 
 
-async def beginning(content: aiohttp.StreamReader) -> bytes:
+async def beginning(answer: Answer) -> bytes:
     """Return the beginning of an error, which alone is of interest."""
     told = bytearray()
-    while len(told) < MAX_ERROR_BYTES and (data := await content.readany()):
+    while len(told) < MAX_ERROR_BYTES and (data := await answer.read()):
         told += data
     return bytes(told[:MAX_ERROR_BYTES])
 
 
-def retrieved(closed: asyncio.Future[None]) -> None:
-    """Look at why a connection was lost, which asyncio complains of where nobody does."""
-    if not closed.cancelled():
-        closed.exception()
-
-
-def another_connection(exc: Exception, attempt: int, *, reused: bool) -> bool:
+def another_connection(exc: Exception, attempt: int) -> bool:
     """Whether nothing reached the provider: no connection, or one that it had closed after an earlier call."""
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        # It took all the time there is to connect; twice is enough.
-        return attempt == 0
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return True
-    return reused and isinstance(exc, aiohttp.ClientConnectionError)
+    if isinstance(exc, Unreached):
+        # Where it took all the time there is to connect, twice is enough.
+        return attempt == 0 or not exc.slowly
+    return isinstance(exc, Lost) and exc.stale

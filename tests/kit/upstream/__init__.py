@@ -7,6 +7,7 @@
         upstream.enqueue("Hel", finish="length", usage=(7, 1))          # finish=None and usage=False leave them out
         upstream.script(faults.rate_limited(retry_after=1), times=3)    # the next three calls; see `faults`
         upstream.script(faults.status(500), on="embeddings")
+        upstream.script(Verbatim([b"HTTP/1.1 200 OK\r\n\r\n", Close()]))      # every byte of a response, the head as well
         upstream.always(Answer(("one ", "two"), pause=0.01))            # what unscripted calls get from now on
         upstream.requests[-1].json["messages"]            # what came in; also .path .headers (lower case) .body .at
         upstream.connections, upstream.accepted           # connections open now, and ever
@@ -23,7 +24,19 @@ from __future__ import annotations
 
 from tests.kit.upstream import faults
 from tests.kit.upstream.replies import DIMENSIONS, Answer, text_vector
-from tests.kit.upstream.script import Close, Gate, Hang, Pause, Raw, Repeat, Request, Reset, Response, json_response
+from tests.kit.upstream.script import (
+    Close,
+    Gate,
+    Hang,
+    Pause,
+    Raw,
+    Repeat,
+    Request,
+    Reset,
+    Response,
+    Verbatim,
+    json_response,
+)
 from tests.kit.upstream.server import Upstream, blackhole
 
 __all__ = [
@@ -39,6 +52,7 @@ __all__ = [
     "Reset",
     "Response",
     "Upstream",
+    "Verbatim",
     "blackhole",
     "faults",
     "json_response",

@@ -105,6 +105,16 @@ class Response:
         return b"%x\r\n%b\r\n" % (len(content), content) if self.framing == "chunked" else content
 
 
+@dataclass(frozen=True, slots=True)
+class Verbatim(Response):
+    """A response of which every byte is in its steps, its head as well."""
+
+    framing: Literal["chunked", "length", "close"] = "length"
+
+    def head(self) -> bytes:
+        return b""
+
+
 def chunk(model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": "chatcmpl-scripted",
