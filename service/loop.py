@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SAVING_THREADS = 32
+STOP_SECONDS = 5.0
 
 
 class Loop:
@@ -35,6 +36,16 @@ class Loop:
         """Call a function on the loop, soon, from any other thread."""
         self._running().call_soon_threadsafe(function, *args)
 
+    def stop(self) -> None:
+        """End the loop and its thread, with what runs on it; a later call begins another."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop:
+            asyncio.run_coroutine_threadsafe(cut(), loop).result(STOP_SECONDS)
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(STOP_SECONDS)
+            loop.close()
+
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         assert self._loop
         task = self._loop.create_task(coroutine)
@@ -46,8 +57,18 @@ class Loop:
         with self._lock:
             if self._loop is None:
                 self._loop = new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+                self._thread.start()
             return self._loop
+
+
+async def cut() -> None:
+    """Cancel whatever else runs on the loop, and end its generators."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

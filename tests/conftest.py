@@ -56,6 +56,7 @@ def flask(served: Settings) -> Iterator[Flask]:
     app = create_app(served)
     yield app
     app.extensions["brainstem"].backends.queue.stop()
+    app.extensions["brainstem"].loop.stop()
 
 
 @pytest.fixture

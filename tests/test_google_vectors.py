@@ -11,7 +11,7 @@ import pytest
 from grpc import StatusCode
 
 from service.backends.google.firestore import FirestoreDocuments, FirestoreVectors, keywords
-from service.backends.google.firestore.indexes import definitions
+from service.backends.google.firestore.indexes import GROUPS, definitions
 from service.backends.interfaces import Entry, Search, Set
 from service.backends.local.secrets import EnvironmentSecrets
 from service.backends.local.vectors import LocalVectors
@@ -322,8 +322,11 @@ def test_the_index_definitions_are_what_firebase_reads() -> None:
         {"dimension": 1536, "flat": {}},
     ]
     groups = [index for index in found["indexes"] if index["queryScope"] == "COLLECTION_GROUP"]
-    assert {index["collectionGroup"] for index in groups} == {"calls", "documents"}
-    assert all([field["fieldPath"] for field in index["fields"]] == ["_app", "created"] for index in groups)
+    assert {index["collectionGroup"] for index in groups} == {*GROUPS}
+    assert all(
+        [field["fieldPath"] for field in index["fields"]] == ["_app", GROUPS[index["collectionGroup"]]]
+        for index in groups
+    )
     overrides = {(one["collectionGroup"], one["fieldPath"]): one["indexes"] for one in found["fieldOverrides"]}
     assert len(overrides) == len(found["fieldOverrides"])
     assert ("calls", "created") not in overrides

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service.backends.interfaces import Hit, Search
-from service.models import Passage, Scope
+from service.backends.interfaces import Create, Hit, Search
+from service.models import Job, JobStatus, Passage, Scope, timestamp
+from service.proof.planting import plant_made
+from service.records import to_record
 from tests.kit.apps import write_app, write_flow
 from tests.kit.client import User, events
 from tests.kit.upstream import Upstream
@@ -27,6 +29,9 @@ BY_ID: dict[str, tuple[str, str, Any]] = {
     "documents.get_document": ("GET", "documents/{document}", None),
     "documents.get_original": ("GET", "documents/{document}/original", None),
     "documents.delete_document": ("DELETE", "documents/{document}", None),
+    "jobs.get_job": ("GET", "jobs/{job}", None),
+    "jobs.get_artifact": ("GET", "jobs/{job}/artifact", None),
+    "jobs.cancel_job": ("POST", "jobs/{open}/cancel", None),
     "data.get_data": ("GET", "data/{data}", None),
     "data.delete_data": ("DELETE", "data/{data}", None),
 }
@@ -34,6 +39,7 @@ LISTS: dict[str, tuple[str, str, Any]] = {
     "chats.list_chats": ("GET", "chats", None),
     "documents.list_documents": ("GET", "documents", None),
     "documents.search": ("POST", "search", {"text": "canary zebra secret", "limit": 50}),
+    "jobs.list_jobs": ("GET", "jobs", None),
     "data.list_data": ("GET", "data", None),
     "flows.list_flows": ("GET", "flows", None),
     "usage.get_usage": ("GET", "usage", None),
@@ -47,8 +53,8 @@ SHARED: dict[str, tuple[str, str, Any]] = {
     "usage.get_app_usage": ("GET", "shared/usage", None),
 }
 ADMINS = {"documents.delete_shared_document", "documents.add_shared_document", "usage.get_app_usage"}
-SERVICE = {"internal.run_job", "internal.object_finalized", "internal.data_written"}
-WRITES = {"chats.post_message", "documents.add_document", "data.put_data", "flows.run_flow"}
+SERVICE = {"internal.run_job", "internal.sweep_jobs", "internal.object_finalized", "internal.data_written"}
+WRITES = {"chats.post_message", "documents.add_document", "data.put_data", "flows.run_flow", "jobs.retry_job"}
 PUBLIC = {
     "system.health", "system.ready", "system.config", "system.openapi", "sign_in.sign_in", "downloads.get_blob",
     "pages.index", "pages.asset",
@@ -81,8 +87,20 @@ def everyone(flask: Flask, upstream: Upstream) -> list[Seeded]:
             assert user.call("PUT", f"data/data-{app}-{name}", json={"secret": canary}).status_code == 200
             assert user.call("PUT", "data/profile", json={"secret": canary}).status_code == 200
             ids = {"chat": f"chat-{app}-{name}", "document": document["id"], "data": f"data-{app}-{name}"}
+            ids |= plant_jobs(flask, Scope(app, name), canary)
             seeded.append(Seeded(user, app, canary, ids))
     return seeded
+
+
+def plant_jobs(flask: Flask, scope: Scope, canary: str) -> dict[str, str]:
+    """Store a job that has ended with a file, and one that has not; return their ids."""
+    backends = flask.extensions["brainstem"].backends
+    ended, waiting = f"job-{scope.app}-{scope.user}", f"open-{scope.app}-{scope.user}"
+    plant_made(flask.extensions["brainstem"], scope, ended, canary)
+    now = timestamp()
+    job = Job(id=waiting, kind="report", status=JobStatus.PENDING, input={}, created=now, updated=now, note=canary)
+    backends.documents.commit(scope, [Create(("jobs", waiting), to_record(job))])
+    return {"job": ended, "open": waiting}
 
 
 def foreign_canaries(text: str, own: Seeded, everyone: list[Seeded]) -> list[str]:
@@ -122,7 +140,7 @@ def test_anothers_object_and_one_that_is_not_there_are_the_same_404(everyone: li
                 continue
             for method, path, body in BY_ID.values():
                 stolen = thief.user.call(method, victim.fill(path), json=body)
-                absent = thief.user.call(method, path.format(chat="none", document="none", data="none"), json=body)
+                absent = thief.user.call(method, path.format_map(dict.fromkeys(victim.ids, "none")), json=body)
                 assert stolen.status_code == absent.status_code == 404, (method, path)
                 assert without_request_id(stolen.text) == without_request_id(absent.text)
                 assert not foreign_canaries(stolen.text, thief, everyone)
@@ -133,7 +151,7 @@ def test_anothers_object_and_one_that_is_not_there_are_the_same_404(everyone: li
         for method, path, body in sorted(BY_ID.values(), key=lambda attack: attack[0] == "DELETE"):
             answer = owner.user.call(method, owner.fill(path), json=body)
             assert answer.status_code in (200, 204), (method, path, answer.text)
-            if path != "documents/{document}/original" and method == "GET":
+            if not path.endswith(("original", "artifact")) and method == "GET":
                 assert owner.canary in answer.text
 
 

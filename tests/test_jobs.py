@@ -259,10 +259,53 @@ def test_who_comes_back_after_another_took_the_job_over_writes_nothing(flask: Fl
     assert effect.data["data"] == {"of": "heir"}
 
 
-def test_of_many_who_are_given_a_job_at_once_one_works_on_it(flask: Flask) -> None:
-    world = World(flask, lambda attempt: time.sleep(0.3))
+def test_a_process_that_ends_leaves_its_jobs_to_others_at_once(flask: Flask) -> None:
+    running, proceed, refused = threading.Event(), threading.Event(), []
+
+    def work(attempt: Attempt) -> Result:
+        running.set()
+        proceed.wait(20)
+        try:
+            attempt.progress(1, 2)
+        except Superseded as error:
+            refused.append(error)
+            raise
+        return Result(output="mine")
+
+    world = World(flask, work, lambda attempt: Result(output="theirs"))
     address = world.submit()
-    barrier, outcomes = threading.Barrier(8), []
+    ending = world.process(lease=60.0)
+    asked_again = []
+
+    def deliver() -> None:
+        try:
+            ending.run(address)
+        except Conflict as error:
+            asked_again.append(error)
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    assert running.wait(10)
+    ending.release()
+    world.process().run(address)
+    proceed.set()
+    thread.join(10)
+    job = world.stored(address)
+    assert (len(refused), len(asked_again)) == (1, 1)
+    assert (job.status, job.output, job.attempts, job.failures) == (JobStatus.COMPLETED, "theirs", 2, 0)
+
+
+def test_of_many_who_are_given_a_job_at_once_one_works_on_it(flask: Flask) -> None:
+    outcomes: list[str] = []
+
+    def work(attempt: Attempt) -> None:
+        deadline = time.monotonic() + 20
+        while len(outcomes) < 7 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    world = World(flask, work)
+    address = world.submit()
+    barrier = threading.Barrier(8)
 
     def deliver() -> None:
         barrier.wait(10)
@@ -325,10 +368,10 @@ def test_a_job_whose_worker_died_is_delivered_again_once_its_lease_is_over(flask
     address = world.submit(scope)
     world.queue.addresses.clear()
     with pytest.raises(Killed):
-        world.process(lease=2.0).run(address)
+        world.process(lease=3.0).run(address)
     world.past_due(address)
     assert world.jobs.sweep(of_job("alpha", None)) == 0  # it may still live
-    time.sleep(2.1)
+    time.sleep(3.1)
     world.past_due(address)
     assert world.jobs.sweep(of_job("alpha", None)) == 1
     assert world.queue.addresses == [address]
@@ -406,7 +449,7 @@ def test_a_job_that_is_cancelled_ends_so_whether_it_ran_or_not(flask: Flask) -> 
 
 
 def test_cancelling_and_completing_at_once_have_one_outcome(flask: Flask) -> None:
-    world = World(flask)
+    world = World(flask, *[lambda attempt: time.sleep(0.01)] * 60)
     outcomes = set()
     for n in range(60):
         address = world.submit(name=f"j{n}")
@@ -415,7 +458,7 @@ def test_cancelling_and_completing_at_once_have_one_outcome(flask: Flask) -> Non
 
         def cancel(address: JobAddress = address, barrier: threading.Barrier = barrier, said: list[str] = said) -> None:
             barrier.wait(10)
-            time.sleep(0.0004 * (hash(address.id) % 9))
+            time.sleep(0.001 * int(address.id[1:]))
             try:
                 world.jobs.cancel(address.scope, address.id)
                 said.append("CANCELLED")

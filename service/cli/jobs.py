@@ -12,6 +12,7 @@ from service.cli.output import one_line, print_json, print_table, shaped
 from service.errors import NotFound
 
 if TYPE_CHECKING:
+    from service.api.schemas import JobAnswer
     from service.models import Job, Scope
 
 HEADERS = ("JOB", "KIND", "STATUS", "DONE", "ATTEMPTS", "CREATED (UTC)", "ERROR")
@@ -47,9 +48,14 @@ def list_jobs(app: str, limit: int, user: str, shared: bool, as_json: bool) -> N
 @job_argument
 @user_option
 @shared_option
-def show(app: str, job: str, user: str, shared: bool) -> None:
-    """Show all that is known of the job JOB of APP, as JSON."""
-    print_json(answer(find(open_app(app, None if shared else user), job)))
+@json_option
+def show(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
+    """Show all that is known of the job JOB of APP."""
+    found = answer(find(open_app(app, None if shared else user), job))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("", ""), [(name, getattr(found, name)) for name in found.__struct_fields__])
 
 
 @jobs.command("cancel")
@@ -57,11 +63,16 @@ def show(app: str, job: str, user: str, shared: bool) -> None:
 @job_argument
 @user_option
 @shared_option
-def cancel(app: str, job: str, user: str, shared: bool) -> None:
+@json_option
+def cancel(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
     """End the job JOB of APP, if it has not ended."""
     opened = open_app(app, None if shared else user)
     find(opened, job)
-    click.echo(f"{one_line(job)} is {opened.services.jobs.cancel(opened.scope, job).status}.")
+    cancelled = opened.services.jobs.cancel(opened.scope, job)
+    if as_json:
+        print_json(answer(cancelled))
+    else:
+        click.echo(f"{one_line(job)} is {cancelled.status}.")
 
 
 @jobs.command("retry")
@@ -69,12 +80,16 @@ def cancel(app: str, job: str, user: str, shared: bool) -> None:
 @job_argument
 @user_option
 @shared_option
-def retry(app: str, job: str, user: str, shared: bool) -> None:
+@json_option
+def retry(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
     """Run the job JOB of APP, which failed or was cancelled, anew as another job."""
     opened = open_app(app, None if shared else user)
     find(opened, job)
     again = opened.services.jobs.retry(opened.scope, job)
-    click.echo(f"{again.id} waits for a server to run it.")
+    if as_json:
+        print_json(answer(again))
+    else:
+        click.echo(f"{again.id} waits for a server to run it.")
 
 
 @jobs.command("dead")
@@ -96,20 +111,23 @@ def dead(app: str, kind: str | None, reason: str | None, as_json: bool) -> None:
 @app_argument
 @kind_option
 @reason_option
-def redrive(app: str, kind: str | None, reason: str | None) -> None:
+@json_option
+def redrive(app: str, kind: str | None, reason: str | None, as_json: bool) -> None:
     """Run the dead letters of APP anew, each as another job."""
     from service.errors import BrainstemError
 
     opened = open_app(app, None)
     letters = letters_of(opened, kind, reason)
-    refused = 0
+    driven = []
     for scope, job in letters:
         try:
-            opened.services.jobs.retry(scope, job.id)
+            driven.append(opened.services.jobs.retry(scope, job.id))
         except BrainstemError as error:
-            refused += 1
             click.echo(f"{job.id}: {error.detail or error.title}", err=True)
-    click.echo(f"{len(letters) - refused} of {len(letters)} dead letters wait for a server to run them.")
+    if as_json:
+        print_json([answer(job) for job in driven])
+    else:
+        click.echo(f"{len(driven)} of {len(letters)} dead letters wait for a server to run them.")
 
 
 def find(opened: Opened, job: str) -> Job:
@@ -126,7 +144,7 @@ def letters_of(opened: Opened, kind: str | None, reason: str | None) -> list[tup
     return [(scope, job) for scope, job in found if kind in (None, job.kind) and reason in (None, job.code)]
 
 
-def answer(job: Job) -> object:
+def answer(job: Job) -> JobAnswer:
     from service.api.schemas import JobAnswer
 
     return shaped(job, JobAnswer)

@@ -272,6 +272,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         timer.daemon = True
         timer.start()
         self.wsgi.services.sweeper.stop()
+        # A store that hangs does not keep the process.
+        threading.Thread(target=self.wsgi.services.jobs.release, daemon=True).start()
         try:
             self.wsgi.services.backends.queue.stop()
         except BrainstemError as error:

@@ -71,6 +71,7 @@ class Jobs:
         self._lease = lease
         self._renew = renew
         self._longest = longest
+        self._running: set[Attempt] = set()
 
     def submit(self, scope: Scope, job: Job, writes: Sequence[Write] = ()) -> None:
         """Record a job together with the writes that belong to it, and have it delivered; raises `StoreError` as a commit does.
@@ -103,8 +104,19 @@ class Jobs:
             return
         if job.status is JobStatus.PROCESSING and found.age < job.lease:
             raise Conflict("This job is being worked on.", retry_after=math.ceil(job.lease - found.age))
-        with log.bind(app=scope.app, job=job.id, kind=job.kind):
-            self._work(self._claim(scope, job, found))
+        attempt = self._claim(scope, job, found)
+        self._running.add(attempt)
+        try:
+            with log.bind(app=scope.app, job=job.id, kind=job.kind):
+                self._work(attempt)
+        finally:
+            self._running.discard(attempt)
+
+    def release(self) -> None:
+        """Leave what is under way to others, for this process ends: it does not count as failed, and waits for no lease."""
+        for attempt in list(self._running):
+            with suppress(BrainstemError):  # it has just ended, or its lease will
+                attempt.release()
 
     def cancel(self, scope: Scope, job_id: str) -> Job:
         """End a job that has not ended; raises `NotFound`, or `Conflict` for one that completed or failed.
@@ -163,8 +175,11 @@ class Jobs:
     def letters(self, scope: Scope, limit: int = PAGE) -> list[tuple[Scope, Job]]:
         """Return the dead letters of all users of a scope's app and of what it shares, the oldest first."""
         query = Query(("deadLetters",), "created", limit=limit)
-        found = self._of_app(shared(scope), query)
-        return [(owner, self.job(owner, str(path[-1]))[0]) for owner, path in found]
+        letters = []
+        for owner, path in self._of_app(shared(scope), query):
+            with suppress(NotFound):  # a letter whose job was removed tells nobody anything
+                letters.append((owner, self.job(owner, path[-1])[0]))
+        return letters
 
     def sweep(self, scope: Scope) -> int:
         """Have delivered what is due in a scope's app and was not: lost by the queue, or by the process that worked on it.
@@ -231,7 +246,9 @@ class Jobs:
                 self._fail(attempt, handler, "It failed too often.", "too_many_failures")
             else:
                 self._carry_out(attempt, handler)
-        except Superseded:
+        except Superseded as error:
+            if attempt.released:
+                raise Conflict("This process ends.", retry_after=1) from error
             log.event("job_superseded", logging.WARNING, attempt=job.attempts)
 
     def _carry_out(self, attempt: Attempt, handler: Handler) -> None:

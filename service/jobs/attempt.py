@@ -15,11 +15,12 @@ from service.records import to_record
 
 @dataclass(slots=True)
 class Held:
-    """A job as it was written last, and its version; `lost` once another's write was found."""
+    """A job as it was written last, and its version; `lost` once another's write was found, `released` if it was given up for others."""
 
     job: Job
     version: str
     lost: bool = False
+    released: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -44,7 +45,7 @@ class Attempt:
         """Write changes of the job and what belongs to them in one commit; raises `Superseded` if the job is not ours any more."""
         held = self._held
         with held.lock:
-            if self._closed or held.lost:
+            if self._closed or held.lost or held.released:
                 raise Superseded
             job = replace(held.job, updated=timestamp(), **changes)
             record = to_record(job)
@@ -66,6 +67,15 @@ class Attempt:
     def lend(self) -> Attempt:
         """Return the same for a handler, whose writes can be ended alone."""
         return Attempt(self._documents, self.scope, self._held)
+
+    def release(self) -> None:
+        """Leave the job to whoever takes it up next, as one whose attempt did not fail."""
+        self.save(lease=0.0)
+        self._held.released = True
+
+    @property
+    def released(self) -> bool:
+        return self._held.released
 
     def close(self) -> None:
         """Write nothing from here any more; a save that is under way ends first."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from service import logging as log
 from service.apps import App
-from service.errors import DependencyError
+from service.errors import BrainstemError, DependencyError
 from service.jobs import Jobs
 from service.scope import local
 
@@ -44,4 +44,7 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            self.sweep()
+            try:
+                self.sweep()
+            except BrainstemError as error:  # the folder of apps is not there, for a moment
+                log.event("sweep_failed", logging.ERROR, error)

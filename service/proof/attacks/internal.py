@@ -56,13 +56,15 @@ def misdirected(scene: Scene, victim: Belongings) -> Iterator[Attempt]:
     app, user = victim.app, victim.user
     others = [other for other in APPS if other != app]
     for other in others:
-        yield ours(run, "a victim's job in another app", {"app": other, "user": user, "job": victim.job}, 204)
+        yield ours(run, "a victim's job in another app", {"app": other, "user": user, "job": victim.job}, 204, 409)
     for name in {other.user for other in scene.victims()} - {user}:
-        yield ours(run, "a victim's job for another user", {"app": app, "user": name, "job": victim.job}, 204)
-    yield ours(run, "a victim's job for all users", {"app": app, "user": None, "job": victim.job}, 204)
+        yield ours(run, "a victim's job for another user", {"app": app, "user": name, "job": victim.job}, 204, 409)
+    yield ours(run, "a victim's job for all users", {"app": app, "user": None, "job": victim.job}, 204, 409)
     yield ours(run, "a job by a path", {"app": app, "user": None, "job": f"users/{user}/jobs/{victim.job}"}, 422)
     yield ours(run, "an app by a path", {"app": f"{app}/users/{user}", "user": user, "job": victim.job}, 422)
-    yield ours(run, "a user by a path", {"app": others[0], "user": f"../../{app}/users/{user}", "job": victim.job}, 204)
+    yield ours(
+        run, "a user by a path", {"app": others[0], "user": f"../../{app}/users/{user}", "job": victim.job}, 204, 409
+    )
     yield ours(run, "a scope beside the job", {"app": app, "user": "nil", "job": victim.job, "scope": user}, 422)
     for technique, name in object_names(victim).items():
         yield ours(upload, technique, {"name": name}, 204)
