@@ -36,6 +36,10 @@ class Loop:
         """Call a function on the loop, soon, from any other thread."""
         self._running().call_soon_threadsafe(function, *args)
 
+    async def aside(self, function: Callable[[], T]) -> T:
+        """Wait, on the loop, for what blocks: it has a thread of those that wait for the store."""
+        return await asyncio.get_running_loop().run_in_executor(self.saving, function)
+
     def stop(self) -> None:
         """End the loop and its thread, with what runs on it; a later call begins another."""
         with self._lock:

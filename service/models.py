@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -15,6 +15,11 @@ def timestamp(moment: datetime | None = None) -> str:
     """The moment (now, if none is given) in RFC 3339 at UTC with microseconds, so that text order is time order."""
     at = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
     return at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def from_now(seconds: float) -> str:
+    """The moment so many seconds from now (before now, if negative), as `timestamp` writes it."""
+    return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)

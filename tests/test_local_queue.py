@@ -19,7 +19,7 @@ from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import Unavailable, UpstreamBusy
 from service.models import Scope
-from tests.kit.processes import line, python
+from tests.kit.processes import freeze, line, python
 
 JOB = JobAddress(Scope("recipes", "ada"), "j1")
 SOON = 15.0
@@ -132,7 +132,7 @@ def test_a_worker_that_slept_through_its_lease_cannot_touch_the_next_delivery(
     queue.enqueue(JOB)
     with python(WORKER.format(run="sys.stdin.readline(); say('finished')"), settings.data_dir) as zombie:
         assert line(zombie) == "running j1"
-        zombie.send_signal(signal.SIGSTOP)
+        freeze(zombie, settings.data_dir / "jobs.sqlite3")
         deliveries: list[int] = []
         proceed = threading.Event()
 

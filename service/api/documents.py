@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 from flask import Request
@@ -18,7 +17,7 @@ from service.api.parsing import check_encoding
 from service.api.routing import Access, AnyOperation, Call, Operation, Reply
 from service.api.schemas import NoQuery, PageQuery, SearchBody
 from service.errors import BadRequest, TooLarge, UnsupportedMediaType
-from service.models import Scope, timestamp
+from service.models import Scope, from_now
 from service.scope import shared
 from service.services import Services
 
@@ -87,7 +86,7 @@ def shelf(services: Services, kind: Shelf) -> list[AnyOperation]:
 
     def get_original(call: Call[NoQuery, None]) -> msgspec.Struct:
         url, seconds = ingestion.original(kind.scope(call.scope), call.ids["document"])
-        return schemas.LinkAnswer(url, timestamp(datetime.now(UTC) + timedelta(seconds=seconds)))
+        return schemas.LinkAnswer(url, from_now(seconds))
 
     one, word = f"{kind.path}/<document>", kind.word
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import msgspec
@@ -14,7 +13,8 @@ from service.api.encoders import job_answer
 from service.api.routing import AnyOperation, Call, Operation, Reply
 from service.api.schemas import NameQuery, NoQuery, PageQuery
 from service.errors import BadRequest, NotFound
-from service.models import Artifact, Job, JobStatus, timestamp
+from service.jobs import Jobs
+from service.models import Artifact, Job, JobStatus, from_now
 from service.services import Services
 
 APP = "/v1/apps/<app>"
@@ -40,7 +40,7 @@ def jobs(services: Services) -> list[AnyOperation]:
         wait = preferred_wait(call.request.headers.get("Prefer", ""))
         if wait and not job.status.terminal and room.acquire(blocking=False):
             try:
-                job, version = waited(call, job, version, time.monotonic() + wait)
+                job, version = waited(services.jobs, call, job, version, time.monotonic() + wait)
             finally:
                 room.release()
         headers = {"ETag": f'"{etag(version)}"', "Cache-Control": "private, no-cache"}
@@ -49,16 +49,6 @@ def jobs(services: Services) -> list[AnyOperation]:
         if not job.status.terminal:
             headers["Retry-After"] = "1"
         return Reply(200, job_answer(job), headers)
-
-    def waited(call: Call[NoQuery, None], job: Job, version: str, until: float) -> tuple[Job, str]:
-        """Wait until a job has ended or, for a client that knows how far it was, until it has gone on."""
-        known = call.request.if_none_match
-        while (
-            time.monotonic() < until and not job.status.terminal and (not known or known.contains_weak(etag(version)))
-        ):
-            time.sleep(LOOK_SECONDS)
-            job, version = services.jobs.job(call.scope, job.id)
-        return job, version
 
     def cancel_job(call: Call[NoQuery, None]) -> msgspec.Struct:
         return job_answer(services.jobs.cancel(call.scope, call.ids["job"]))
@@ -72,7 +62,7 @@ def jobs(services: Services) -> list[AnyOperation]:
         artifact = chosen(job, call.query.name)
         blobs = services.backends.blobs
         url = blobs.sign(call.scope, artifact.blob, seconds=LINK_SECONDS, filename=artifact.name)
-        return schemas.LinkAnswer(url, timestamp(datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)))
+        return schemas.LinkAnswer(url, from_now(LINK_SECONDS))
 
     one = f"{APP}/jobs/<job>"
     return [
@@ -100,6 +90,15 @@ def jobs(services: Services) -> list[AnyOperation]:
             get_artifact, {200: schemas.LinkAnswer}, query=NameQuery,
         ),
     ]  # fmt: skip
+
+
+def waited(room: Jobs, call: Call[NoQuery, None], job: Job, version: str, until: float) -> tuple[Job, str]:
+    """Wait until a job has ended or, for a client that knows how far it was, until it has gone on."""
+    known = call.request.if_none_match
+    while time.monotonic() < until and not job.status.terminal and (not known or known.contains_weak(etag(version))):
+        time.sleep(LOOK_SECONDS)
+        job, version = room.job(call.scope, job.id)
+    return job, version
 
 
 def chosen(job: Job, name: str | None) -> Artifact:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,7 @@ from service.errors import NotFound
 
 if TYPE_CHECKING:
     from service.api.schemas import JobAnswer
+    from service.jobs import Jobs
     from service.models import Job, Scope
 
 HEADERS = ("JOB", "KIND", "STATUS", "DONE", "ATTEMPTS", "CREATED (UTC)", "ERROR")
@@ -51,7 +54,9 @@ def list_jobs(app: str, limit: int, user: str, shared: bool, as_json: bool) -> N
 @json_option
 def show(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
     """Show all that is known of the job JOB of APP."""
-    found = answer(find(open_app(app, None if shared else user), job))
+    opened = open_app(app, None if shared else user)
+    with named(opened, job) as room:
+        found = answer(room.job(opened.scope, job)[0])
     if as_json:
         print_json(found)
     else:
@@ -67,8 +72,8 @@ def show(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
 def cancel(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
     """End the job JOB of APP, if it has not ended."""
     opened = open_app(app, None if shared else user)
-    find(opened, job)
-    cancelled = opened.services.jobs.cancel(opened.scope, job)
+    with named(opened, job) as room:
+        cancelled = room.cancel(opened.scope, job)
     if as_json:
         print_json(answer(cancelled))
     else:
@@ -84,8 +89,8 @@ def cancel(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
 def retry(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
     """Run the job JOB of APP, which failed or was cancelled, anew as another job."""
     opened = open_app(app, None if shared else user)
-    find(opened, job)
-    again = opened.services.jobs.retry(opened.scope, job)
+    with named(opened, job) as room:
+        again = room.retry(opened.scope, job)
     if as_json:
         print_json(answer(again))
     else:
@@ -130,9 +135,11 @@ def redrive(app: str, kind: str | None, reason: str | None, as_json: bool) -> No
         click.echo(f"{len(driven)} of {len(letters)} dead letters wait for a server to run them.")
 
 
-def find(opened: Opened, job: str) -> Job:
+@contextmanager
+def named(opened: Opened, job: str) -> Iterator[Jobs]:
+    """The jobs, where one that is not there is named."""
     try:
-        return opened.services.jobs.job(opened.scope, job)[0]
+        yield opened.services.jobs
     except NotFound:
         raise NotFound(
             f"There is no job `{one_line(job)}` there. See `brainstem jobs list {opened.app.id}`, and `--user`."

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 from service import logging as log
 from service.apps import App, Flow
@@ -37,7 +36,6 @@ from service.records import from_text
 from service.tokenizer import count_tokens
 from service.usage import ledger_write
 
-T = TypeVar("T")
 Outcome = FlowResult | BrainstemError
 
 ASKED_AT_MOST = 2
@@ -146,7 +144,7 @@ class Flows:
             if time.monotonic() > until:
                 raise Conflict("This request is still being answered. Try again.", retry_after=1)
             await asyncio.sleep(FOLLOW_SECONDS)
-            begun = await self._off_loop(partial(self._runs.look, prepared.scope, prepared.begun.new))
+            begun = await self._loop.aside(partial(self._runs.look, prepared.scope, prepared.begun.new))
         return await self._hold(prepared, begun)
 
     async def _hold(self, prepared: Prepared, begun: Begun) -> FlowResult:
@@ -167,13 +165,10 @@ class Flows:
             while True:
                 await asyncio.sleep(self._runs.lease_seconds / 3)
                 with suppress(DependencyError):
-                    await self._off_loop(kept.renew)
+                    await self._loop.aside(kept.renew)
 
     def _work(self, prepared: Prepared) -> Work:
         return Work(prepared, self._documents, self._model, self._loop, self._seconds)
-
-    async def _off_loop(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._loop.saving, function)
 
 
 class Work:
@@ -202,7 +197,7 @@ class Work:
         except asyncio.CancelledError:
             self._loop.saving.submit(self._save, UpstreamInterrupted())
             raise
-        await self._off_loop(partial(self._save, outcome))
+        await self._loop.aside(partial(self._save, outcome))
         if isinstance(outcome, BrainstemError):
             raise outcome
         return outcome
@@ -212,7 +207,7 @@ class Work:
         faults: list[Fault] = []
         for number in range(1, ASKED_AT_MOST + 1):
             asking = await self._ask(messages, number)
-            value, faults = await self._off_loop(partial(self._read, asking))
+            value, faults = await self._loop.aside(partial(self._read, asking))
             asking.outcome = "invalid" if faults else "completed"
             asking.log_call(self._prepared.scope.app)
             if not faults:
@@ -220,7 +215,7 @@ class Work:
                 return value
             if number < ASKED_AT_MOST:
                 # Before another call is paid, this one is on record.
-                await self._off_loop(partial(self._commit, self._rows()))
+                await self._loop.aside(partial(self._commit, self._rows()))
                 messages = again(messages, asking.text, faults)
         raise InvalidOutput(f"The model was asked twice. In its last answer, {faults[0].path} {faults[0].problem}.")
 
@@ -297,9 +292,6 @@ class Work:
                 if attempt == SAVE_TRIES:
                     raise
                 time.sleep(SAVE_PAUSE_SECONDS * attempt)
-
-    async def _off_loop(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._loop.saving, function)
 
 
 def check_input(flow: Flow, given: Mapping[str, JSON]) -> None:

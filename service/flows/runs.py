@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from service.backends.interfaces import Create, DocumentStore, Path, Snapshot, Update, Write
 from service.conversations import describe, expired
 from service.errors import BrainstemError, Conflict, DependencyError, IdempotencyMismatch, StoreError
-from service.models import JSON, Call, FlowResult, FlowRun, JobStatus, Scope, timestamp
+from service.models import JSON, Call, FlowResult, FlowRun, JobStatus, Scope, from_now, timestamp
 from service.records import from_record, to_record, to_text
 from service.usage import ledger_write
 
@@ -42,7 +41,7 @@ class Runs:
 
     def begin(self, scope: Scope, new: FlowRun) -> Begun:
         """Begin a run, or find the one that its key began; raises `IdempotencyMismatch` if that was for another input."""
-        begun = replace(new, lease=self._lease())
+        begun = replace(new, lease=from_now(self.lease_seconds))
         try:
             return Begun(begun, self._write(scope, begun, [Create(path_of(new), to_record(begun))]), new)
         except StoreError:
@@ -66,7 +65,7 @@ class Runs:
         raise Conflict("This request is being repeated by others. Try again.", retry_after=1)
 
     def _take_over(self, scope: Scope, new: FlowRun, run: FlowRun, found: Snapshot) -> Begun:
-        begun = replace(new, created=run.created, lease=self._lease())
+        begun = replace(new, created=run.created, lease=from_now(self.lease_seconds))
         lost = [] if run.status.terminal else [ledger_write(lost_call(run))]
         writes = [Update(found.path, to_record(begun), found.version), *lost]
         return Begun(begun, self._write(scope, begun, writes), new)
@@ -80,26 +79,23 @@ class Runs:
                 return version
             raise
 
-    def _lease(self) -> str:
-        return timestamp(datetime.now(UTC) + timedelta(seconds=self.lease_seconds))
-
     def hold(self, scope: Scope, begun: Begun) -> KeptRun:
         """Make what keeps a run that was begun."""
         assert begun.version is not None
-        return KeptRun(self._documents, scope, begun.run, begun.version, self._lease)
+        return KeptRun(self._documents, scope, begun.run, begun.version, self.lease_seconds)
 
 
 class KeptRun:
     """A run of this process: renews its lease, and writes its end. From any thread, one at a time."""
 
     def __init__(
-        self, documents: DocumentStore, scope: Scope, run: FlowRun, version: str, lease: Callable[[], str]
+        self, documents: DocumentStore, scope: Scope, run: FlowRun, version: str, lease_seconds: float
     ) -> None:
         self._documents = documents
         self._scope = scope
         self._run = run
         self._version = version
-        self._lease = lease
+        self._lease_seconds = lease_seconds
         self._doubtful = False
         self.lock = threading.Lock()
 
@@ -108,7 +104,7 @@ class KeptRun:
         with self.lock:
             if self._run.status.terminal:
                 return
-            write = Update(path_of(self._run), {"lease": self._lease()}, self._current())
+            write = Update(path_of(self._run), {"lease": from_now(self._lease_seconds)}, self._current())
             self._doubtful = True
             [self._version] = self._documents.commit(self._scope, [write])
             self._doubtful = False

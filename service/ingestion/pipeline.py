@@ -9,7 +9,6 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
@@ -29,7 +28,7 @@ from service.context import documents_path
 from service.errors import Conflict, DocumentRejected, NotFound, StoreError, TooLarge
 from service.ingestion.chunks import chunk, embedding_text
 from service.ingestion.sandbox import Limits, read
-from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, timestamp
+from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, from_now, timestamp
 from service.records import from_record, to_record
 from service.usage import ledger_write
 
@@ -110,8 +109,7 @@ class Ingestion:
     def _needs_ingestion(self, document: Document) -> bool:
         if document.status is JobStatus.COMPLETED:
             return document.embedder != self._embedder.name
-        stale = timestamp(datetime.now(UTC) - timedelta(seconds=STALE_SECONDS))
-        return document.status is JobStatus.FAILED or document.updated < stale
+        return document.status is JobStatus.FAILED or document.updated < from_now(-STALE_SECONDS)
 
     def documents(self, scope: Scope, limit: int, after: tuple[str | int | float, str] | None = None) -> list[Document]:
         """Return documents, the newest first."""

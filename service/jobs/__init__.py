@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from service import logging as log
 from service.backends.interfaces import (
@@ -29,7 +29,7 @@ from service.backends.interfaces import (
 )
 from service.errors import BrainstemError, Conflict, DeadlineExceeded, DependencyError, NotFound, StoreError, Superseded
 from service.jobs.attempt import Attempt, Handler, Held, Kinds, Result, Unfinished, job_path, letter_path, outbox_path
-from service.models import JSON, Job, JobStatus, Scope, timestamp
+from service.models import Job, JobStatus, Scope, from_now, timestamp
 from service.records import from_record, to_record
 from service.scope import of_job, shared
 
@@ -78,7 +78,7 @@ class Jobs:
 
         In the same commit stands that it is to be delivered. So a queue that cannot be reached delays it, and no more.
         """
-        noted = Create(outbox_path(job.id), {"due": later(OUTBOX_SECONDS)})
+        noted = Create(outbox_path(job.id), {"due": from_now(OUTBOX_SECONDS)})
         self._documents.commit(scope, [*writes, Create(job_path(job.id), to_record(job)), noted])
         try:
             self._queue.enqueue(JobAddress(scope, job.id))
@@ -207,7 +207,7 @@ class Jobs:
             self._queue.enqueue(JobAddress(scope, job_id))
         pause = alive if alive > 0 else min(max(OUTBOX_SECONDS, age(job)), LONGEST_OUTBOX_SECONDS)
         with suppress(StoreError):  # it ended just now
-            self._documents.commit(scope, [Update(outbox_path(job_id), {"due": later(pause)})])
+            self._documents.commit(scope, [Update(outbox_path(job_id), {"due": from_now(pause)})])
         return alive <= 0
 
     def _found(self, scope: Scope, job_id: str) -> Snapshot:
@@ -322,8 +322,7 @@ class Jobs:
         job = attempt.job
         if handler:
             handler.fail(attempt.scope, job, reason)
-        written: dict[str, JSON] = {"created": timestamp(), "kind": job.kind, "code": code}
-        letters = [Set(letter_path(job.id), written)] if letter else []
+        letters = [Set(letter_path(job.id), {"created": timestamp()})] if letter else []
         self._end(attempt, letters, status=JobStatus.FAILED, error=reason, code=code, failures=job.failures + 1)
         log.event("job_failed", logging.WARNING, attempt=job.attempts)
 
@@ -337,10 +336,6 @@ def settle(outcome: Future[Result | None], handler: Handler, attempt: Attempt) -
         outcome.set_result(handler.run(attempt))
     except BaseException as error:  # noqa: BLE001  # whoever waits for the outcome raises it
         outcome.set_exception(error)
-
-
-def later(seconds: float) -> str:
-    return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def age(job: Job) -> float:

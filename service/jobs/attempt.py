@@ -15,11 +15,10 @@ from service.records import to_record
 
 @dataclass(slots=True)
 class Held:
-    """A job as it was written last, and its version; `lost` once another's write was found, `released` if it was given up for others."""
+    """A job as it was written last, and its version; `released` if it was given up for others."""
 
     job: Job
     version: str
-    lost: bool = False
     released: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,7 +44,7 @@ class Attempt:
         """Write changes of the job and what belongs to them in one commit; raises `Superseded` if the job is not ours any more."""
         held = self._held
         with held.lock:
-            if self._closed or held.lost or held.released:
+            if self._closed or held.released:
                 raise Superseded
             job = replace(held.job, updated=timestamp(), **changes)
             record = to_record(job)
@@ -56,7 +55,6 @@ class Attempt:
                 [found] = self._documents.get(self.scope, own.path)
                 if found and found.version == held.version:
                     raise  # it is one of the other writes
-                held.lost = True
                 raise Superseded from error
             held.job, held.version = job, version
 

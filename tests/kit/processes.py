@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 PREAMBLE = """
@@ -50,3 +54,20 @@ def lines(process: subprocess.Popen[str]) -> list[str]:
     """Wait for the process to end and return what it said that was not read yet."""
     output, _ = process.communicate(timeout=60)
     return output.splitlines()
+
+
+def freeze(process: subprocess.Popen[str], file: Path) -> None:
+    """Stop a process at a moment at which it is not writing to a SQLite file: nobody else could, until it goes on."""
+    deadline = time.monotonic() + 15.0
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
