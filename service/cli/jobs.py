@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.opening import Opened, open_app
-from service.cli.options import WORDS, app_argument, json_option, shared_option, user_option
+from service.cli.options import INTERRUPTED, WORDS, app_argument, json_option, shared_option, user_option
 from service.cli.output import one_line, print_json, print_table, shaped
 from service.errors import NotFound
 
@@ -95,6 +96,40 @@ def retry(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
         print_json(answer(again))
     else:
         click.echo(f"{again.id} waits for a server to run it.")
+
+
+@jobs.command("run")
+@app_argument
+@job_argument
+@user_option
+@shared_option
+@json_option
+def run(app: str, job: str, user: str, shared: bool, as_json: bool) -> None:
+    """Run the job JOB of APP here until it has ended, however long that takes.
+
+    What would outlast a delivery of the queue runs so as a Cloud Run job of the same image.
+    """
+    from service.backends.interfaces import JobAddress
+    from service.models import JobStatus
+
+    opened = open_app(app, None if shared else user)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        with named(opened, job) as room:
+            ended = room.finish(JobAddress(opened.scope, job))
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(answer(ended))
+    else:
+        click.echo(f"{one_line(ended.id)} is {ended.status}{f': {ended.error}' if ended.error else '.'}")
+    if ended.status is not JobStatus.COMPLETED:
+        raise click.exceptions.Exit(1)
+
+
+def end(*_: object) -> None:
+    """Leave the job to others, as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 @jobs.command("dead")

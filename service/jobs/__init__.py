@@ -48,6 +48,7 @@ LONGEST_OUTBOX_SECONDS = 3600.0
 """A job that waits is enqueued again after half a minute, and then each time when it is twice as old: a queue that is long holds few of
 them twice, and one that lost them gets all of them back."""
 
+FINISH_PAUSE_SECONDS = 2.0
 PAGE = 200
 CANCEL_TRIES = 20
 
@@ -95,8 +96,11 @@ class Jobs:
         query = Query(("jobs",), "created", descending=True, after=after, limit=limit)
         return [from_record(Job, found.data) for found in self._documents.query(scope, query)]
 
-    def run(self, address: JobAddress) -> None:
-        """Run a delivered job; raises if it should be delivered again: `Conflict` while another attempt at it is alive."""
+    def run(self, address: JobAddress, *, longest: float | None = None) -> None:
+        """Run a delivered job, for `longest` seconds at most; raises if it should be delivered again.
+
+        That is `Conflict` while another attempt at it is alive.
+        """
         scope = address.scope
         [found] = self._documents.get(scope, job_path(address.id))
         job = from_record(Job, found.data) if found else None
@@ -108,9 +112,23 @@ class Jobs:
         self._running.add(attempt)
         try:
             with log.bind(app=scope.app, job=job.id, kind=job.kind):
-                self._work(attempt)
+                self._work(attempt, self._longest if longest is None else longest)
+        except (KeyboardInterrupt, SystemExit):
+            with suppress(BrainstemError):
+                attempt.release()
+            raise
         finally:
             self._running.discard(attempt)
+
+    def finish(self, address: JobAddress) -> Job:
+        """Run a job here until it has ended, in as many attempts as it takes and however long each; raises `NotFound`."""
+        while not (job := self.job(address.scope, address.id)[0]).status.terminal:
+            try:
+                self.run(address, longest=math.inf)
+            except Exception as error:  # noqa: BLE001  # the job runner's edge: it is recorded, and tried again
+                log.event("job_retry", logging.WARNING, error, app=address.scope.app, job=address.id)
+                time.sleep((isinstance(error, BrainstemError) and error.retry_after) or FINISH_PAUSE_SECONDS)
+        return job
 
     def release(self) -> None:
         """Leave what is under way to others, for this process ends: it does not count as failed, and waits for no lease."""
@@ -235,7 +253,7 @@ class Jobs:
             raise Conflict("This job is being worked on.", retry_after=math.ceil(self._lease)) from error
         return Attempt(self._documents, scope, Held(job, version))
 
-    def _work(self, attempt: Attempt) -> None:
+    def _work(self, attempt: Attempt, longest: float) -> None:
         """Have a job's handler work on it, and record what became of it; raises to have it delivered again."""
         job = attempt.job
         handler = self._kinds.get(job.kind)
@@ -245,16 +263,16 @@ class Jobs:
             elif job.failures >= MAX_FAILURES:
                 self._fail(attempt, handler, "It failed too often.", "too_many_failures")
             else:
-                self._carry_out(attempt, handler)
+                self._carry_out(attempt, handler, longest)
         except Superseded as error:
             if attempt.released:
                 raise Conflict("This process ends.", retry_after=1) from error
             log.event("job_superseded", logging.WARNING, attempt=job.attempts)
 
-    def _carry_out(self, attempt: Attempt, handler: Handler) -> None:
+    def _carry_out(self, attempt: Attempt, handler: Handler, longest: float) -> None:
         job = attempt.job
         try:
-            result = self._guard(attempt, handler) or Result()
+            result = self._guard(attempt, handler, longest) or Result()
         except Unfinished:
             attempt.save(lease=0.0, failures=0)
             self._queue.enqueue(JobAddress(attempt.scope, job.id))
@@ -278,7 +296,7 @@ class Jobs:
             )
             log.event("job_completed", attempt=job.attempts)
 
-    def _guard(self, attempt: Attempt, handler: Handler) -> Result | None:
+    def _guard(self, attempt: Attempt, handler: Handler, longest: float) -> Result | None:
         """Run the handler in a thread of its own, and meanwhile show that it lives.
 
         Raises what it raises, `Superseded` once the job is another's, and `DeadlineExceeded` for one that takes too long: what
@@ -287,7 +305,7 @@ class Jobs:
         outcome: Future[Result | None] = Future()
         lent, context = attempt.lend(), contextvars.copy_context()
         threading.Thread(target=context.run, args=(settle, outcome, handler, lent), daemon=True).start()
-        end = time.monotonic() + self._longest
+        end = time.monotonic() + longest
         try:
             while True:
                 try:
