@@ -36,12 +36,11 @@ def say(*words): print(*words, flush=True)
 def python(code: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """Run code that has the local adapters, `settings`, `secrets` and `say()`; what still runs at the end is killed."""
     command = [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code), str(data_dir)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -52,7 +51,11 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def lines(process: subprocess.Popen[str]) -> list[str]:
     """Wait for the process to end and return what it said that was not read yet."""
-    output, _ = process.communicate(timeout=60)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    output = process.stdout.read()  # `communicate` would miss what `line` has read ahead
+    process.wait(60)
     return output.splitlines()
 
 
