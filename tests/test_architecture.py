@@ -21,6 +21,8 @@ FLOORS: list[list[str]] = [
         "service.loop",
         "service.json_schema",
         "service.prompt_template",
+        "service.fetching",
+        "service.reports",
     ],
     ["service.apps", "service.config"],
     ["service.scope"],
@@ -80,6 +82,7 @@ OWNERS = {
     "docx": [],
     "lxml": ["service.ingestion"],
     "markdown_it": ["service.ingestion"],
+    "reportlab": ["service.reports"],
 }
 
 HEAVY = [
@@ -95,6 +98,7 @@ HEAVY = [
     "docx",
     "lxml",
     "markdown_it",
+    "reportlab",
     "jsonschema_rs",
     "pydantic",
     "rich",
