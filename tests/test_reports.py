@@ -348,6 +348,19 @@ def test_a_pdf_of_too_many_pages_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         made(report, "pdf")
 
 
+def test_what_is_surely_too_long_for_a_pdf_is_not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.reports.pdf.MAX_FLOWABLES", 100)
+    with pytest.raises(ReportTooLong, match="200 pages"):
+        made(of({"text": "x\n" * 150_000}), "pdf")
+
+
+def test_objects_with_names_of_their_own_are_no_square() -> None:
+    report = of({"rows": [{f"name{n}": n} for n in range(6_000)]})
+    assert "Name5999" in page(report).text_content()
+    with pytest.raises(ReportTooLong, match="cells"):
+        made(report, "csv")
+
+
 def test_a_word_of_100_kb_goes_on_from_line_to_line() -> None:
     report = of({"word": "Q" * 100_000, "rows": [{"a": "M" * 400, "b": "x" * 400, "c": 1, "d": 2, "e": 3, "f": 4}]})
     content = made(report, "pdf")

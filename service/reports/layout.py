@@ -135,16 +135,18 @@ class Layout:
     def rows(self, objects: Sequence[Mapping[str, JSON]], schema: Schema) -> Table | Records:
         """Lay out an array of objects: a table where all of it fits into one."""
         schema = self.meant(schema, None)
-        columns = list(self.members(schema, objects))
-        names = [name for name, _ in columns]
-        labels = [self.label(name, self.meant(part, None)) for name, part in columns]
-        lines = [[self.cell(each.get(name), part) for name, part in columns] for each in objects]
-        if len(columns) <= MAX_COLUMNS and all(len(cell.text) <= MAX_CELL for line in lines for cell in line):
-            return Table(labels, lines)
+        columns = dict(self.members(schema, objects))
+        labels = {name: self.label(name, self.meant(part, None)) for name, part in columns.items()}
+        if len(columns) <= MAX_COLUMNS:
+            lines = [[self.cell(each.get(name), part) for name, part in columns.items()] for each in objects]
+            if all(len(cell.text) <= MAX_CELL for line in lines for cell in line):
+                return Table([*labels.values()], lines)
+        # Only what is there: a thousand objects, each with names of its own, would have a million cells.
+        places = {name: place for place, name in enumerate(columns)}
         return Records(
             [
-                [(label, cell) for name, label, cell in zip(names, labels, line, strict=True) if name in each]
-                for each, line in zip(objects, lines, strict=True)
+                [(labels[name], self.cell(each[name], columns[name])) for name in sorted(each, key=places.__getitem__)]
+                for each in objects
             ]
         )
 

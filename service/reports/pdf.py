@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from reportlab.lib.colors import Color, HexColor
@@ -37,6 +38,9 @@ from service.reports.report import Report, SourceLine, is_link
 from service.reports.words import clipped, shown
 
 MAX_PAGES = 200
+MAX_FLOWABLES = 70 * MAX_PAGES
+"""No page holds so many lines, so there is no need to lay more out to see that they are too many."""
+
 MAX_PARAGRAPH = 1_200
 """Characters: ReportLab takes quadratic time over longer ones."""
 
@@ -49,6 +53,7 @@ KEPT_ROWS = 8
 BEGINNING = 40 * mm
 """What a heading needs below it on its page."""
 
+TOO_MANY = "The PDF would have more than {} pages."
 FACTS_A_ROW = 3
 MARGIN = 20 * mm
 WIDTH = A4[0] - 2 * MARGIN
@@ -108,7 +113,10 @@ def pdf(report: Report, blocks: Sequence[Block]) -> bytes:
         drawing = Drawing(report)
         foot = drawing.fit.fitted(clipped(" ".join(shown(report.title).split()), 80))
         try:
-            document.build([*drawing.flowables(blocks)], canvasmaker=partial(Pages, foot))
+            flowables = [*islice(drawing.flowables(blocks), MAX_FLOWABLES + 1)]
+            if len(flowables) > MAX_FLOWABLES:
+                raise ReportTooLong(TOO_MANY.format(MAX_PAGES))
+            document.build(flowables, canvasmaker=partial(Pages, foot))
         except LayoutError:
             raise ReportTooLong("A part of the report does not fit onto a page of the PDF.") from None
         return out.getvalue()
@@ -124,7 +132,7 @@ class Pages(Canvas):
 
     def showPage(self) -> None:  # noqa: N802  # ReportLab's name
         if len(self._pages) == MAX_PAGES:
-            raise ReportTooLong(f"The PDF would have more than {MAX_PAGES} pages.")
+            raise ReportTooLong(TOO_MANY.format(MAX_PAGES))
         self._pages.append(dict(self.__dict__))
         self._startPage()  # type: ignore[attr-defined]  # what `showPage` does besides writing the page
 
@@ -156,15 +164,16 @@ class Drawing:
         yield HRFlowable(WIDTH, 0.6, color=LINE, spaceBefore=9, spaceAfter=4)
         held: list[Flowable] = []
         for block in blocks:
-            drawn = list(self._drawn(block))
+            drawn = self._drawn(block)
             if isinstance(block, Heading):
                 held += drawn
-            elif isinstance(block, Table) and len(block.rows) <= KEPT_ROWS:
+                continue
+            if isinstance(block, Table) and len(block.rows) <= KEPT_ROWS:
                 yield KeepTogether([*held, *drawn])
-                held = []
             else:
-                yield from (CondPageBreak(BEGINNING), *held, *drawn) if held else drawn
-                held = []
+                yield from (CondPageBreak(BEGINNING), *held) if held else ()
+                yield from drawn
+            held = []
         if report.sources:
             yield from self._sources(report.sources)
         if self.fit.missing:

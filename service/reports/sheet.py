@@ -7,12 +7,16 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from service.errors import ReportTooLong
 from service.models import JSON
 from service.reports.layout import Layout
 from service.reports.words import in_short, shown
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What spreadsheets take for the beginning of a formula (OWASP, "CSV Injection")."""
+
+MAX_CELLS = 200_000
+"""Objects that each have names of their own make many more cells than they have parts."""
 
 Found = tuple[Sequence[Mapping[str, JSON]], Mapping[str, Any]]
 
@@ -35,6 +39,8 @@ def rows(value: JSON, schema: Mapping[str, Any]) -> Iterator[list[JSON]]:
         return
     objects, items = max(tables, key=lambda found: len(found[0]))
     columns = list(layout.members(layout.meant(items, None), objects))
+    if len(columns) * len(objects) > MAX_CELLS:
+        raise ReportTooLong(f"The table would have more than {MAX_CELLS} cells.")
     yield [layout.label(name, layout.meant(part, None)) for name, part in columns]
     yield from ([each.get(name, "") for name, _ in columns] for each in objects)
 
