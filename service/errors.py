@@ -19,13 +19,16 @@ BrainstemError
 │       ├── IdempotencyMismatch 422  the same key with another request
 │       ├── ContextTooLong      422  the model cannot read that much
 │       ├── InvalidInput        422  does not fit the schema of a flow's input
-│       └── DocumentRejected    422  a file that cannot be read, with the reason
+│       ├── DocumentRejected    422  a file that cannot be read, with the reason
+│       ├── SourceRefused       422  an address that may not be asked, or has nothing to read
+│       └── ReportTooLong       422  more than a report's file may hold
 ├── StoreError                  a write's precondition did not hold
 │   ├── AlreadyExists
 │   ├── PreconditionFailed
 │   └── Superseded               the job is another attempt's now
 └── DependencyError             503  something behind us fails
     ├── Unavailable             503  store, index, blobs, queue or keys
+    ├── SourceUnavailable       503  a source of a flow does not answer now
     ├── UpstreamBusy            503  the model's provider is overloaded
     │   └── UpstreamQuota       503  our quota or money at the provider is used up
     ├── UpstreamConfig          503  the provider refuses our key or model
@@ -201,6 +204,20 @@ class DocumentRejected(Unprocessable):
     title = "This file cannot be read"
 
 
+class SourceRefused(Unprocessable):
+    """An address is not one that may be asked, or what is there cannot be read; trying again does not change it."""
+
+    code = "source_refused"
+    title = "This source cannot be read"
+
+
+class ReportTooLong(Unprocessable):
+    """A report's file would hold more than such a file may."""
+
+    code = "report_too_long"
+    title = "Too long for a report"
+
+
 class StoreError(BrainstemError):
     """A write's precondition did not hold, so nothing of its commit was written."""
 
@@ -233,6 +250,13 @@ class DependencyError(BrainstemError):
 
 class Unavailable(DependencyError):
     """The store, the index, the blobs, the queue or the signing keys cannot be reached."""
+
+
+class SourceUnavailable(DependencyError):
+    """A source of a flow does not answer now, or not in time."""
+
+    code = "source_unavailable"
+    title = "The source does not answer"
 
 
 class UpstreamBusy(DependencyError):

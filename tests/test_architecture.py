@@ -21,8 +21,9 @@ FLOORS: list[list[str]] = [
         "service.loop",
         "service.json_schema",
         "service.prompt_template",
+        "service.fetching",
     ],
-    ["service.apps", "service.config"],
+    ["service.apps", "service.config", "service.reports"],
     ["service.scope"],
     ["service.backends.interfaces"],
     [
@@ -80,6 +81,7 @@ OWNERS = {
     "docx": [],
     "lxml": ["service.ingestion"],
     "markdown_it": ["service.ingestion"],
+    "reportlab": ["service.reports"],
 }
 
 HEAVY = [
@@ -95,6 +97,7 @@ HEAVY = [
     "docx",
     "lxml",
     "markdown_it",
+    "reportlab",
     "jsonschema_rs",
     "pydantic",
     "rich",
