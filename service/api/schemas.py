@@ -183,10 +183,12 @@ class ArtifactAnswer(Answer, frozen=True):
 
 class JobAnswer(Answer, frozen=True):
     """Work that outlives its request. `status` runs PENDING → PROCESSING → COMPLETED | FAILED (`error`, `code`) | CANCELLED; `done` of
-    `total` and `note` tell how far it is."""
+    `total` and `note` tell how far it is. `flow` is the one that it runs, if any, and `title` what its report is called."""
 
     id: str
     kind: str
+    flow: str | None
+    title: str
     status: str
     created: str
     updated: str

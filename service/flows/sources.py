@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -16,7 +17,7 @@ from service.fetching import Fetched, FetchLimits, fetch
 from service.models import JSON, timestamp
 from service.prompt_template import written
 
-Told = dict[str, JSON]
+Told = dict[str, Any]
 """What a source told: `content` (with `cut`, if that is only its beginning), or a sentence under `empty` or `unavailable`."""
 
 Fetch = Callable[[str, FetchLimits], Fetched]

@@ -59,7 +59,8 @@ class FlowRuns:
         if len(text.encode()) > MAX_INPUT_BYTES:
             raise TooLarge(f"The input of a job must not be larger than {MAX_INPUT_BYTES} bytes.")
         now = timestamp()
-        told: dict[str, JSON] = {"flow": name, "given": text, "fingerprint": fingerprint(given)}
+        title = title_of(app.flows[name], given)
+        told: dict[str, JSON] = {"flow": name, "title": title, "given": text, "fingerprint": fingerprint(given)}
         job = Job(
             id=job_id(scope, name, key), kind=KIND, status=JobStatus.PENDING, input=told, created=now, updated=now
         )
@@ -125,7 +126,8 @@ class FlowJob:
             raise InvalidOutput(UNKEPT)
         made = self._report(result, blobs)
         self._attempt.progress(self._total, self._total, note_of(result))
-        return Result(output=dict(result.output), artifacts=made)
+        (tokens_in, tokens_out), job = self._paid, self._attempt.job
+        return Result(dict(result.output), made, job.input_tokens - tokens_in, job.output_tokens - tokens_out)
 
     def _ask_sources(self, sources: Sources) -> None:
         for n, source in enumerate(self._flow.sources):
@@ -173,10 +175,8 @@ class FlowJob:
         return tuple(put(blobs, self._attempt, file.name, io.BytesIO(file.content), file.media_type) for file in files)
 
     def _content(self, result: FlowResult) -> Report:
-        assert self._flow.title is not None
-        title = " ".join(self._flow.title.render(self._given, in_title).split())
         return Report(
-            title=title[:MAX_TITLE_CHARS],
+            title=title_of(self._flow, self._given),
             subtitle=f"{self._app.file.name}. {note_of(result)}.",
             value=dict(result.output),
             schema=self._flow.output.value,
@@ -191,6 +191,12 @@ class FlowJob:
 
 def note_of(result: FlowResult) -> str:
     return STAND_IN_NOTE if result.model == STAND_IN else f"Answered by {result.model}"
+
+
+def title_of(flow: Flow, given: Mapping[str, JSON]) -> str:
+    """What the report of a flow is called, on one line; nothing where it makes none."""
+    title = " ".join(flow.title.render(given, in_title).split()) if flow.title else ""
+    return title[:MAX_TITLE_CHARS]
 
 
 def in_title(value: JSON) -> str:
