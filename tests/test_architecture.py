@@ -24,9 +24,8 @@ FLOORS: list[list[str]] = [
         "service.json_schema",
         "service.prompt_template",
         "service.fetching",
-        "service.reports",
     ],
-    ["service.apps", "service.config"],
+    ["service.apps", "service.config", "service.reports"],
     ["service.scope"],
     ["service.backends.interfaces"],
     [

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import json
+from collections.abc import Sequence
 
+from service.errors import ReportTooLong
+from service.json_schema import MAX_VALUE_DEPTH, size
 from service.models import JSON
+from service.reports.layout import layout
+from service.reports.page import page
+from service.reports.report import Format, Report, ReportFile, SourceLine
+from service.reports.sheet import sheet
 
 __all__ = ["Format", "Report", "ReportFile", "SourceLine", "render"]
 
-Format = Literal["html", "pdf", "csv", "json"]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLine:
-    """A source that a report rests on. `fetched` is when it was read, as text that is shown as it is; it may be empty."""
-
-    name: str
-    url_or_file: str
-    fetched: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a report says. `schema` gives headings, sentences and order; a value that does not fit it is shown all the same."""
-
-    title: str
-    subtitle: str
-    value: JSON
-    schema: Mapping[str, Any]
-    created: str
-    sources: Sequence[SourceLine]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFile:
-    """A finished file; `name` is `report.` and its format, whatever the report's title."""
-
-    name: str
-    media_type: str
-    content: bytes
+MAX_PARTS = 20_000
+MAX_CHARACTERS = 400_000
+MAX_SOURCES = 500
+MEDIA_TYPES: dict[Format, str] = {
+    "html": "text/html; charset=utf-8",
+    "pdf": "application/pdf",
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+}
 
 
 def render(report: Report, formats: Sequence[Format]) -> list[ReportFile]:
@@ -48,4 +31,37 @@ def render(report: Report, formats: Sequence[Format]) -> list[ReportFile]:
 
     Raises `ReportTooLong` if the value is larger than a file may show. It takes processor time, seconds for a long PDF.
     """
-    raise NotImplementedError
+    check(report)
+    return [ReportFile(f"report.{each}", MEDIA_TYPES[each], content(report, each)) for each in formats]
+
+
+def check(report: Report) -> None:
+    parts, characters, depth = size(report.value)
+    characters += sum(len(line.name) + len(line.url_or_file) + len(line.fetched) for line in report.sources)
+    characters += len(report.title) + len(report.subtitle) + len(report.created)
+    if depth > MAX_VALUE_DEPTH:
+        raise ReportTooLong(f"The value is nested deeper than {MAX_VALUE_DEPTH}.")
+    if parts > MAX_PARTS or characters > MAX_CHARACTERS or len(report.sources) > MAX_SOURCES:
+        raise ReportTooLong("The value has more parts or more text than a report may.")
+
+
+def content(report: Report, format: Format) -> bytes:
+    match format:
+        case "html":
+            return page(report, layout(report.value, report.schema))
+        case "pdf":
+            from service.reports.pdf import pdf
+
+            return pdf(report, layout(report.value, report.schema))
+        case "csv":
+            return sheet(report.value, report.schema)
+        case "json":
+            return as_json(report.value)
+
+
+def as_json(value: JSON) -> bytes:
+    """Write the value itself; one that UTF-8 cannot write, with escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2).encode() + b"\n"
