@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -21,7 +22,7 @@ from service.config import Settings
 from service.errors import BrainstemError, SourceUnavailable, Unavailable
 from service.fetching import Network, fetch
 from service.flows.sources import MAX_CHARS, Sources
-from service.jobs import Jobs
+from service.jobs import MAX_FAILURES, Jobs
 from service.models import Scope
 from service.services import Services, assemble
 from tests.kit.apps import write_flow
@@ -458,3 +459,82 @@ def test_a_required_source_that_fails_is_asked_again_and_the_others_are_not(
     world.upstream.enqueue(GOOD)
     world.run(job)
     assert (world.job(job)["status"], len(registry_server.asked)) == ("COMPLETED", 3)
+
+
+# The report
+
+
+def stored(world: World, job: str) -> list[tuple[str, int, str]]:
+    """Name, size and digest of the files that a job has in the blob store, read back."""
+    found, _ = world.services.jobs.job(ADA, job)
+    read = []
+    for artifact in found.artifacts:
+        with world.services.backends.blobs.open(ADA, artifact.blob) as file:
+            content = file.read()
+        read.append((artifact.name, len(content), hashlib.sha256(content).hexdigest()))
+    return read
+
+
+def test_a_report_is_there_as_it_is_recorded_when_its_job_is_completed(world: World) -> None:
+    job = world.flow(FILE + REPORT, "{{sources.registry}}").done()
+    assert (job["status"], job["title"], job["flow"]) == ("COMPLETED", "Risk of HRB-1", "rate")
+    assert (job["done"], job["total"]) == (3, 3)
+    assert [(each["name"], each["bytes"], each["sha256"]) for each in job["artifacts"]] == stored(world, job["id"])
+    files = {}
+    for artifact in job["artifacts"]:
+        link = world.ada.get(f"jobs/{job['id']}/artifact?name={artifact['name']}").json["url"]
+        with world.flask.test_client().get(link) as answer:
+            files[artifact["name"]] = answer.data
+            assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert files["report.pdf"].startswith(b"%PDF-")
+    html = files["report.html"].decode()
+    assert all(told in html for told in ("Risk of HRB-1", "high", "registry", "sources/DE/HRB-1.json", "gpt-5-mini"))
+
+
+def test_a_job_is_never_completed_without_its_files(world: World) -> None:
+    world.flow(REPORT)
+    job = world.submit()
+    world.upstream.enqueue(GOOD)
+    blobs = world.settings.data_dir / "blobs"
+    blobs.write_text("In the place of the folder.")
+    for attempt in (1, 2):
+        with pytest.raises(Unavailable):
+            world.run(job)
+        found = world.job(job)
+        assert (found["status"], found["attempts"], found["artifacts"]) == ("PROCESSING", attempt, [])
+        assert found["note"] == "Writing the report"
+        assert world.ada.get(f"jobs/{job}/artifact?name=report.pdf").status_code == 404
+    blobs.unlink()
+    world.run(job)
+    found = world.job(job)
+    assert (found["status"], found["attempts"], found["output"]) == ("COMPLETED", 3, {"level": "high"})
+    assert [(each["name"], each["bytes"], each["sha256"]) for each in found["artifacts"]] == stored(world, job)
+    assert len(world.asked()) == len(world.ledger()) == 1
+    assert found["inputTokens"] == world.ledger()[0].input_tokens
+
+
+def test_a_store_that_never_takes_the_files_fails_the_job(world: World) -> None:
+    world.flow(REPORT)
+    job = world.submit()
+    world.upstream.enqueue(GOOD)
+    (world.settings.data_dir / "blobs").write_text("In the place of the folder.")
+    for _ in range(MAX_FAILURES - 1):
+        with pytest.raises(Unavailable):
+            world.run(job)
+    world.run(job)
+    found = world.job(job)
+    assert (found["status"], found["code"], found["artifacts"]) == ("FAILED", "unavailable", [])
+    assert [letter.id for _, letter in world.services.jobs.letters(ADA)] == [job]
+
+
+def test_a_report_of_another_user_or_app_is_not_there(world: World) -> None:
+    job = world.flow(REPORT).done()["id"]
+    mine = world.ada.get(f"jobs/{job}/artifact?name=report.pdf")
+    assert mine.status_code == 200
+    for name, app in (("bob", "alpha"), ("ada", "beta"), ("bob", "beta")):
+        other = User(world.flask, name, app)
+        told = [other.get(f"jobs/{each}/artifact?name=report.pdf") for each in (job, "0" * 32)]
+        assert [answer.status_code for answer in told] == [404, 404]
+        bodies = [{**(answer.json or {}), "requestId": ""} for answer in told]
+        assert bodies[0] == bodies[1]
+        assert other.get(f"jobs/{job}").status_code == 404
