@@ -193,6 +193,16 @@ class Job:
     code: str | None = None
     retry_of: str | None = None
 
+    @property
+    def flow(self) -> str | None:
+        """The flow that it runs, if it runs one."""
+        return self.input.get("flow")
+
+    @property
+    def title(self) -> str:
+        """What its report is called."""
+        return str(self.input.get("title", ""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from service.models import JSON
@@ -28,11 +28,11 @@ class Template:
     texts: tuple[str, ...]
     paths: tuple[tuple[str, ...], ...]
 
-    def render(self, values: Mapping[str, JSON]) -> str:
-        """Put values into their places; one that is not there is `null`."""
+    def render(self, values: Mapping[str, JSON], write: Callable[[JSON], str] | None = None) -> str:
+        """Put values into their places, as JSON or as `write` writes them; one that is not there is `null`."""
         pieces = [self.texts[0]]
         for path, text in zip(self.paths, self.texts[1:], strict=True):
-            pieces += [written(found(values, path)), text]
+            pieces += [(write or written)(found(values, path)), text]
         return "".join(pieces)
 
 

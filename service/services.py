@@ -12,9 +12,11 @@ from service.config import Settings
 from service.context import Context
 from service.conversations import Conversations
 from service.flows.running import Flows
+from service.flows.sources import Sources
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs
+from service.jobs.flow_runs import FlowRuns, handler
 from service.jobs.kinds import Ingestions, kinds
 from service.jobs.sweeper import Sweeper
 from service.loop import Loop
@@ -35,6 +37,7 @@ class Services:
     context: Context
     turns: Turns
     flows: Flows
+    flow_runs: FlowRuns
     usage: Usage
     ingestion: Ingestion
     ingestions: Ingestions
@@ -65,15 +68,17 @@ def assemble(settings: Settings, backends: Backends) -> Services:
     )
     apps = AppCatalog(settings.apps_dir)
     loop = Loop()
+    sources = Sources()
     flows = Flows(
         backends.documents,
         backends.model,
+        sources,
         loop,
         seconds=settings.flow_seconds,
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion))
+    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion, handler(flows, sources, apps, backends.blobs)))
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,
@@ -84,6 +89,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         context=context,
         turns=turns,
         flows=flows,
+        flow_runs=FlowRuns(flows, jobs),
         usage=Usage(backends.documents),
         ingestion=ingestion,
         ingestions=ingestions,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.apps import write_app
+
 ROOT = Path(__file__).parent.parent
 SERVICE = ROOT / "service"
 
@@ -203,9 +205,12 @@ def test_every_module_says_what_it_is(module: str) -> None:
 
 
 def test_start_up_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Of an app without flows: their schemas take what checks them."""
+    write_app(tmp_path / "apps", "plain")
+    settings = f"data_dir=Path({str(tmp_path)!r}), apps_dir=Path({str(tmp_path / 'apps')!r}), openai_api_key='sk-none'"
     program = (
         "import sys; from pathlib import Path; from service.app import create_app; from service.config import Settings\n"
-        f"create_app(Settings(data_dir=Path({str(tmp_path)!r}), openai_api_key='sk-none'))\n"
+        f"create_app(Settings({settings}))\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

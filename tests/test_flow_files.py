@@ -66,7 +66,10 @@ def test_a_flow_needs_a_prompt_and_two_schemas_only(tmp_path: Path) -> None:
     ("toml", "key", "remedy"),
     [
         ('mode = "later"', "`flows.risk.mode`", "Correct"),
-        ('mode = "job"', "`flows.risk.mode`", 'Write "sync"'),
+        ('report.title = "Risk"', "`flows.risk`", 'needs mode = "job"'),
+        ('mode = "job"\nreport.title = "Of {{number}}"', "`flows.risk.report.title`", "no field of the flow's input"),
+        ('mode = "job"\nreport = {title = "R", formats = ["docx"]}', "`flows.risk.report.formats[0]`", "Correct"),
+        ('mode = "job"\nreport = {title = "R", formats = ["pdf", "pdf"]}', "`flows.risk.report`", "twice"),
         ("nonsense = 1", "`flows.risk.nonsense`", "Remove it"),
         ("[flows.risk.model]\ntemperature = 9", "`flows.risk.model.temperature`", "Correct"),
         ('[flows.other]\nprompt = "p"\ninput = "i"', "`flows.other.output` is missing", "Add it"),
@@ -85,6 +88,54 @@ def test_a_mistake_in_app_toml_names_the_flow_and_the_key(tmp_path: Path, toml: 
     assert "recipes/app.toml" in error.value.detail
     assert key in error.value.detail
     assert remedy in error.value.detail
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ('url = "https://{{company.name}}/x"', "`flows.risk.sources[0].url` is no address with a host"),
+        ('url = "https://a.{{company.name}}.example/x"', "is no address with a host"),
+        ('url = "https://registry.example:{{company.name}}/"', "is no address with a host"),
+        ('url = "{{company.name}}://registry.example/"', "is no address with a host"),
+        ('url = "https://ada@registry.example/"', "is no address with a host"),
+        ('url = "https://registry.example\\\\@evil.example/"', "is no address with a host"),
+        ('url = "ftp://registry.example/{{company.name}}"', "is no address with a host"),
+        ('url = "https://registry.example/#{{company.name}}"', "is no address with a host"),
+        ('url = "https://registry.example/a-{{company.name}}"', "mixes a placeholder with other text"),
+        ('url = "https://registry.example/{{company.name}}.json"', "mixes a placeholder with other text"),
+        ('url = "https://registry.example/?a=b{{company.name}}"', "mixes a placeholder with other text"),
+        ('url = "https://registry.example/?{{company.name}}=b"', "mixes a placeholder with other text"),
+        ('url = "https://registry.example/a b"', "holds spaces"),
+        ('url = "https://registry.example/{{number}}"', "{{number}} is no field of the flow's input"),
+        ('url = "https://registry.example/{{number"', "holds {{ or }}"),
+        ('file = "../{{company.name}}.json"', "`flows.risk.sources[0].file` leads out of the app's folder"),
+        ('file = "/etc/{{company.name}}"', "leads out of the app's folder"),
+        ('file = "a/../../b"', "leads out of the app's folder"),
+        ("", "a source has either `url` or `file`"),
+        ('url = "https://a.example/"\nfile = "b"', "a source has either `url` or `file`"),
+        ('file = "b"\nrequierd = true', "`flows.risk.sources[0].requierd` is not a key"),
+        ('file = "b"\n[[flows.risk.sources]]\nname = "registry"\nfile = "c"', "two sources named registry"),
+        ('file = "b"\n[[flows.risk.sources]]\nname = "media"\nfile = "c"', "the source media has no place in it"),
+    ],
+)
+def test_a_mistake_in_a_source_names_it(tmp_path: Path, toml: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        flow_of(
+            tmp_path,
+            prompt="Judge {{sources.registry}}.",
+            toml=f'[[flows.risk.sources]]\nname = "registry"\n{toml}',
+        )
+    assert told in error.value.detail
+
+
+def test_places_of_sources_are_checked(tmp_path: Path) -> None:
+    source = '[[flows.risk.sources]]\nname = "registry"\nfile = "sources/{{company.name}}.json"'
+    assert [each.name for each in flow_of(tmp_path, prompt="{{sources.registry}}", toml=source).sources] == ["registry"]
+    with pytest.raises(ConfigError, match=r"risk.md: \{\{sources.media\}\} is no source of the flow"):
+        flow_of(tmp_path, prompt="{{sources.registry}} {{sources.media}}", toml=source)
+    given = {**NAMED, "properties": {**NAMED["properties"], "sources": {}}}
+    with pytest.raises(ConfigError, match="have one name"):
+        flow_of(tmp_path, given=given, prompt="{{sources.registry}}", toml=source)
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service.api.flows import flows
-from service.api.routing import Reply
 from service.app import create_app
-from service.apps import App
 from service.backends.interfaces import Delete, DocumentStore, Set, Update, Write
 from service.config import Settings
-from service.errors import BrainstemError, ConfigError, InvalidOutput, StoreError, Unavailable
-from service.models import FlowResult, Scope, timestamp
+from service.errors import BrainstemError, InvalidOutput, Superseded, Unavailable
+from service.models import Call, FlowResult, Scope, timestamp
+from service.usage import ledger_write
 from tests.kit.apps import write_app, write_flow
 from tests.kit.client import User
 from tests.kit.server import Server
@@ -612,9 +610,10 @@ def test_a_job_runs_a_flow_and_writes_its_result_with_the_calls(
     upstream.enqueue(GOOD)
     outcomes: list[object] = []
 
-    def keep(outcome: FlowResult | BrainstemError) -> list[Write]:
+    def keep(outcome: FlowResult | BrainstemError | None, calls: Sequence[Call]) -> None:
         outcomes.append(outcome)
-        return [Set(("data", "result"), {"ok": isinstance(outcome, FlowResult)})]
+        result = Set(("data", "result"), {"ok": isinstance(outcome, FlowResult)})
+        doubtful.commit(Scope("alpha", "ada"), [result, *map(ledger_write, calls)])
 
     assert of_job(flask, keep=keep) == outcomes[0]
     assert [write.path for write in doubtful.commits[-1]] == [("data", "result"), ("calls", "job1.2.flow1")]
@@ -624,31 +623,18 @@ def test_a_job_runs_a_flow_and_writes_its_result_with_the_calls(
         upstream.enqueue(BAD)
     with pytest.raises(InvalidOutput):
         of_job(flask, keep=keep)
+    assert outcomes[-2] is None
     assert isinstance(outcomes[-1], InvalidOutput)
 
 
 def test_a_job_that_was_fenced_off_leaves_only_its_calls(flask: Flask, upstream: Upstream) -> None:
+    def fenced(outcome: object, calls: Sequence[Call]) -> None:
+        raise Superseded
+
     upstream.enqueue(GOOD)
-    with pytest.raises(StoreError):
-        of_job(flask, keep=lambda outcome: [Update(("data", "gone"), {"a": 1}, "7")])
+    with pytest.raises(Superseded):
+        of_job(flask, keep=fenced)
     assert [row.id for row in ledger(flask)] == ["job1.2.flow1"]
-
-
-def test_a_flow_that_runs_as_a_job_is_submitted(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_flow(served.apps_dir, "alpha", "later", COMPANY, RISK, PROMPT, 'mode = "job"')
-    with pytest.raises(ConfigError, match=r"`flows.later.mode`: flows do not run as jobs yet"):
-        create_app(served)
-    monkeypatch.setattr("service.apps.FLOW_JOBS", True)
-    submitted: list[object] = []
-
-    def submit(scope: Scope, app: App, name: str, given: object, key: str | None) -> Reply:
-        submitted.append((scope, app.id, name, given, key))
-        return Reply(202)
-
-    monkeypatch.setattr("service.app.flows", lambda services: flows(services, submit))
-    ada = User(create_app(served), "ada", "alpha")
-    assert run(ada, flow="later", **{"Idempotency-Key": "k"}).status_code == 202
-    assert submitted == [(Scope("alpha", "ada"), "alpha", "later", INPUT, "k")]
 
 
 # On a server

@@ -57,7 +57,7 @@ SERVICE = {"internal.run_job", "internal.sweep_jobs", "internal.object_finalized
 WRITES = {"chats.post_message", "documents.add_document", "data.put_data", "flows.run_flow", "jobs.retry_job"}
 PUBLIC = {
     "system.health", "system.ready", "system.config", "system.openapi", "sign_in.sign_in", "downloads.get_blob",
-    "pages.index", "pages.asset",
+    "pages.index", "pages.reports", "pages.asset",
 }  # fmt: skip
 SIGNED_IN = {"system.list_apps"}
 

@@ -37,6 +37,13 @@ export function client(app) {
     removeDocument: (id) => call('DELETE', at('documents', id)),
     original: (id) => call('GET', at('documents', id, 'original')),
     upload: (file, progress) => upload(at('documents'), file, progress),
+    flows: async () => (await call('GET', at('flows'))).flows,
+    runFlow: (name, input, key) => call('POST', at('flows', name), input, { 'Idempotency-Key': key }),
+    jobs: (cursor, limit = 30) => call('GET', at('jobs') + query({ limit, cursor })),
+    job: (id, known, seconds, signal) => changed(at('jobs', id), known, seconds, signal),
+    cancelJob: (id) => call('POST', at('jobs', id, 'cancel')),
+    retryJob: (id) => call('POST', at('jobs', id, 'retry')),
+    artifact: (id, name) => call('GET', at('jobs', id, 'artifact') + query({ name })),
     usage: (days) => call('GET', at('usage') + query({ days })),
   };
 }
@@ -50,15 +57,24 @@ async function* ask(path, message, signal) {
   for await (const { event, data } of events(response.body)) yield { event, data: JSON.parse(data) };
 }
 
-async function call(method, path, content) {
-  return json(await authorised(path, body(method, content)));
+async function call(method, path, content, headers = {}) {
+  const options = body(method, content);
+  return json(await authorised(path, { ...options, headers: { ...options.headers, ...headers } }));
+}
+
+/** Read something that changes: {value, known}, or null if it is still as `known` after `seconds` of waiting at the server. */
+async function changed(path, known, seconds, signal) {
+  const headers = { ...(known && { 'If-None-Match': known }), ...(seconds && { Prefer: `wait=${seconds}` }) };
+  const response = await authorised(path, { method: 'GET', headers, signal, cache: 'no-store' });
+  if (response.status === 304) return null;
+  return { value: await json(response), known: response.headers.get('ETag') };
 }
 
 async function authorised(path, options) {
   const asker = asking();
   let response = await send(path, await proven(asker, options));
   if (response.status === 401 && (await asker.renew())) response = await send(path, await proven(asker, options));
-  if (!response.ok) throw await problem(response);
+  if (!response.ok && response.status !== 304) throw await problem(response);
   return response;
 }
 

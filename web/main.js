@@ -1,108 +1,18 @@
-/** The page's beginning: read the configuration, sign in, open an app, and connect the parts to each other. */
+/** The page's beginning: its symbols, its theme, and whoever is here. */
 
-import * as api from './api.js';
-import { note } from './dialogs.js';
-import { $, button, icon } from './dom.js';
-import { LocalDoor } from './door.js';
-import { offline, Problem } from './problems.js';
-import { set, state } from './state.js';
+import { $, icon } from './dom.js';
+import { begin } from './session.js';
 import { bindTheme } from './theme.js';
 import { startWorkspace } from './workspace.js';
 
-const SYMBOLS = { '#add-document': 'plus', '#attach': 'clip', '#usage': 'chart', '#sign-out': 'leave', '#open-sidebar': 'menu', '#close-sidebar': 'close', '#jump': 'down' };
-
-/** How people sign in, by what the server says of it; the Firebase SDK is loaded only where it is needed. */
-const DOORS = {
-  local: async (calls) => new LocalDoor(calls),
-  firebase: async (calls) => (await import('./firebase/door.js').catch(() => Promise.reject(offline()))).open(calls),
-};
-
-let door = null;
-let workspace = null;
-
-function view(name) {
-  document.body.dataset.view = name;
-}
-
-async function start() {
-  view('starting');
-  let identity = null;
-  try {
-    set({ config: await api.config() });
-    door ??= await find(state.config);
-    identity = await door.restored();
-    if (identity) await enter(identity);
-    else ask();
-  } catch (problem) {
-    failed(problem, identity);
-  }
-}
-
-async function find(config) {
-  const open = DOORS[config.signIn];
-  if (!open || (config.signIn === 'firebase' && !config.firebase)) throw new Problem({ code: 'sign_in' });
-  return open({ config, enter, ended, changed });
-}
-
-/** Open the workspace for somebody; throws what the server refuses. */
-async function enter(identity) {
-  api.actAs(identity);
-  const apps = await api.apps();
-  if (!apps.length) throw new Problem({ code: 'no_apps' });
-  set({ user: identity.name, live: identity.live ?? null, apps });
-  workspace ??= startWorkspace();
-  view('working');
-  await workspace.open();
-}
-
-function failed(problem, identity) {
-  view('starting');
-  const another = identity && button('Sign in as somebody else', signOut, { symbol: 'leave' });
-  $('#starting-text').replaceChildren(note(problem, button('Try again', start, { kind: 'primary', symbol: 'again' }), ...(another ? [another] : [])));
-}
-
-function ask(why) {
-  view('signing-in');
-  door.ask(why);
-}
-
-/** Forget who is signed in, and all that the page shows of them. */
-function shut() {
-  if (state.user) workspace.close();
-  api.actAs(null);
-  set({ user: null, live: null, apps: [] });
-}
-
-async function signOut() {
-  shut();
-  await door.leave();
-  ask();
-}
-
-/** A sign-in ended without this page's doing. */
-function ended(why) {
-  shut();
-  ask(why);
-}
-
-/** Somebody else signed in, in another tab of this browser: all tabs are theirs from then on. */
-async function changed(identity) {
-  shut();
-  try {
-    await enter(identity);
-  } catch (problem) {
-    failed(problem, identity);
-  }
-}
+const SYMBOLS = { '#add-document': 'plus', '#attach': 'clip', '#reports': 'report', '#usage': 'chart', '#sign-out': 'leave', '#open-sidebar': 'menu', '#close-sidebar': 'close', '#jump': 'down' };
 
 for (const [selector, symbol] of Object.entries(SYMBOLS)) $(selector).append(icon(symbol));
 $('#new-chat').prepend(icon('plus'));
-$('#sign-out').addEventListener('click', signOut);
 // The address belongs to the chat, so this link must not change it.
 $('.skip').addEventListener('click', (event) => {
   event.preventDefault();
   $('#question').focus();
 });
 bindTheme($('#theme'));
-addEventListener('visibilitychange', () => !document.hidden && state.user && workspace?.refresh());
-start();
+begin(startWorkspace);

@@ -1,8 +1,8 @@
 /** The sheet that shows where a citation comes from: the passage, its place, and the way to the original. */
 
-import { button, h, iconButton } from './dom.js';
-import { describe } from './problems.js';
 import { sheet } from './dialogs.js';
+import { h, iconButton } from './dom.js';
+import { downloadButton } from './download.js';
 
 export function place({ page, line }) {
   if (page != null) return `page ${page}`;
@@ -43,25 +43,7 @@ function footer(api, passage, number, numbers, show) {
   return h('footer', { class: 'row between' }, originalLink(api, passage.document), leaf && h('div', { class: 'row leaf' }, ...leaf));
 }
 
-/** A button for the original file; its signed address lives for minutes, so it is asked for at the click. */
+/** A button for the original file. */
 export function originalLink(api, id, { label = 'Download the original', kind = '' } = {}) {
-  const fetchIt = async () => {
-    link.disabled = true;
-    try {
-      const { url } = await api.original(id);
-      follow(url);
-    } catch (problem) {
-      status.textContent = problem.status === 404 ? 'The original is no longer here.' : describe(problem).title;
-    }
-    link.disabled = false;
-  };
-  const link = button(label, fetchIt, { symbol: 'download', kind });
-  const status = h('span', { class: 'hint', role: 'status' });
-  return h('span', { class: 'row' }, link, status);
-}
-
-function follow(url) {
-  const target = new URL(url, location.href);
-  if (!['http:', 'https:'].includes(target.protocol)) return;
-  h('a', { href: target.href, target: '_blank', rel: 'noopener noreferrer', download: '' }).click();
+  return downloadButton(() => api.original(id), { label, kind, gone: 'The original is no longer here.' });
 }

@@ -2,9 +2,9 @@
 
 /** An answer that is not the one asked for: the fields of an application/problem+json body, or of a failure before it. */
 export class Problem extends Error {
-  constructor({ status = 0, code = 'internal', title = '', detail = '', requestId = '', retryable = false, retryAfter = null } = {}) {
+  constructor({ status = 0, code = 'internal', title = '', detail = '', requestId = '', retryable = false, retryAfter = null, problems = [] } = {}) {
     super(title || code);
-    Object.assign(this, { status, code, title, detail, requestId, retryable, retryAfter });
+    Object.assign(this, { status, code, title, detail, requestId, retryable, retryAfter, problems });
   }
 }
 
@@ -31,6 +31,12 @@ const WORDS = {
   upstream_protocol: ['The model’s answer could not be read', 'Try again. If it stays, check that OPENAI_BASE_URL points to a compatible endpoint.'],
   upstream_interrupted: ['The answer broke off', 'What came so far is kept. Ask again to get a whole one.'],
   deadline_exceeded: ['The model took too long', 'Try again, perhaps with a shorter question.'],
+  invalid_output: ['The model’s answer does not fit', 'It was told what is wrong, and answered wrongly again. Try again, perhaps with another model.'],
+  source_refused: ['A source cannot be read', 'Check what you entered. If it is right, this source has nothing to tell of it.'],
+  source_unavailable: ['A source does not answer', 'This usually passes. Try again later.'],
+  report_too_long: ['The report is too long', 'Its findings are more than such a file holds.'],
+  too_many_failures: ['This failed too often', 'Try again later. If it stays, the server’s log tells more.'],
+  crashed: ['Something went wrong inside Brainstem', 'Try again. If it stays, its log tells more.'],
   unprocessable: ['This cannot be sent as it is', ''],
   bad_request: ['The page and the server do not understand each other', 'Reload the page: one of them may be newer.'],
   no_apps: ['There is no app yet', 'Make one with “brainstem apps new NAME”, then sign in again.'],

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
 from flask import Response
 
 from service import logging as log
-from service.api import problems, schemas
+from service.api import problems
 from service.api.answers import TAKES_OVER, Whole
+from service.api.encoders import job_answer
+from service.api.flow_schemas import FlowAnswer, FlowDescription, FlowsAnswer, FlowUsageAnswer
 from service.api.parsing import idempotency_key
 from service.api.routing import AnyOperation, Call, Operation, Reply
-from service.api.schemas import NoQuery
-from service.apps import App
+from service.api.schemas import JobAnswer, NoQuery
+from service.apps import Flow
 from service.errors import BrainstemError, NotFound
-from service.flows.running import Flows, Prepared
-from service.models import JSON, FlowResult, Scope, TurnError
+from service.flows.running import Flows
+from service.flows.work import Prepared
+from service.models import JSON, FlowResult, TurnError
 from service.services import Services
 
 BASE = "/v1/apps/<app>/flows"
 
-Submit = Callable[[Scope, App, str, Mapping[str, JSON], str | None], Reply]
-"""Makes a job of a flow: scope, app, the flow's name, input and key; answers 202. Raises what `Flows.prepare` raises."""
 
-
-def flows(services: Services, submit: Submit | None = None) -> list[AnyOperation]:
-    """The operations on an app's flows; `submit` takes those that run as jobs, which no app may have without it."""
+def flows(services: Services) -> list[AnyOperation]:
+    """The operations on an app's flows."""
     room, loop = services.flows, services.loop
 
     def list_flows(call: Call[NoQuery, None]) -> msgspec.Struct:
-        return schemas.FlowsAnswer([
-            schemas.FlowDescription(flow.name, flow.file.description, flow.file.mode, flow.input.value, flow.output.value)
-            for flow in call.app.flows.values()
-        ])  # fmt: skip
+        return FlowsAnswer([described(flow) for flow in call.app.flows.values()])
 
     def run_flow(call: Call[NoQuery, dict[str, JSON]]) -> Response | Reply:
         name, key = call.ids["flow"], idempotency_key(call.request)
@@ -43,8 +39,8 @@ def flows(services: Services, submit: Submit | None = None) -> list[AnyOperation
         if flow is None:
             raise NotFound
         if flow.file.mode == "job":
-            assert submit is not None
-            return submit(call.scope, call.app, name, call.body, key)
+            job = services.flow_runs.submit(call.scope, call.app, name, call.body, key)
+            return Reply(202, job_answer(job), {"Location": f"/v1/apps/{call.app.id}/jobs/{job.id}"})
         prepared = room.prepare(call.scope, call.app, name, call.body, call.request_id, key)
         # Who sends a key may come back for the answer.
         answer = Whole(loop, partial(made, room, prepared), call.request_id, outlives_client=key is not None)
@@ -53,13 +49,13 @@ def flows(services: Services, submit: Submit | None = None) -> list[AnyOperation
     return [
         Operation(
             "list_flows", "GET", BASE, "member", "The app's flows, with the schemas of what they take and give", list_flows,
-            {200: schemas.FlowsAnswer},
+            {200: FlowsAnswer},
         ),
         Operation(
             "run_flow", "POST", f"{BASE}/<flow>", "member",
-            "Run a flow: the body is its input, the answer an object that fits its schema", run_flow,
-            {200: schemas.FlowAnswer}, any_object=True,
-            headers={"Idempotency-Key": "Makes a run safe to send again: the same key is the same run, with one answer"},
+            "Run a flow: the body is its input, the answer an object that fits its schema, or the job that makes one", run_flow,
+            {200: FlowAnswer, 202: JobAnswer}, any_object=True,
+            headers={"Idempotency-Key": "Makes a run safe to send again: the same key is the same run or job, with one answer"},
         ),
     ]  # fmt: skip
 
@@ -82,8 +78,20 @@ async def made(room: Flows, prepared: Prepared) -> tuple[int, dict[str, str], by
     return 200, {"Content-Type": "application/json"}, msgspec.json.encode(flow_answer(result))
 
 
-def flow_answer(result: FlowResult) -> schemas.FlowAnswer:
-    return schemas.FlowAnswer(result.output, msgspec.convert(result, schemas.FlowUsageAnswer, from_attributes=True))
+def described(flow: Flow) -> FlowDescription:
+    return FlowDescription(
+        name=flow.name,
+        description=flow.file.description,
+        mode=flow.file.mode,
+        input=flow.input.value,
+        output=flow.output.value,
+        sources=[source.name for source in flow.sources],
+        report=list(flow.file.report.formats) if flow.file.report else [],
+    )
+
+
+def flow_answer(result: FlowResult) -> FlowAnswer:
+    return FlowAnswer(result.output, msgspec.convert(result, FlowUsageAnswer, from_attributes=True))
 
 
 def respond(answer: Whole, *, taken_over: bool) -> Response:

@@ -30,7 +30,7 @@ def policy(sources: Sources) -> str:
 
 
 def pages(services: Services) -> Blueprint:
-    """Serves the files of a folder, `index.html` at the root."""
+    """Serves the files of a folder: `index.html` at the root, `reports.html` as `/reports`."""
     made = Blueprint("pages", __name__)
     folder = services.settings.web_dir
     headers = {**HEADERS, "Content-Security-Policy": policy(sources(services))}
@@ -38,6 +38,10 @@ def pages(services: Services) -> Blueprint:
     @made.get("/")
     def index() -> Response:
         return page("index.html")
+
+    @made.get("/reports")
+    def reports() -> Response:
+        return page("reports.html")
 
     @made.get("/web/<path:name>")
     def asset(name: str) -> Response:

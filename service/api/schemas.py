@@ -183,10 +183,12 @@ class ArtifactAnswer(Answer, frozen=True):
 
 class JobAnswer(Answer, frozen=True):
     """Work that outlives its request. `status` runs PENDING → PROCESSING → COMPLETED | FAILED (`error`, `code`) | CANCELLED; `done` of
-    `total` and `note` tell how far it is."""
+    `total` and `note` tell how far it is. `flow` is the one that it runs, if any, and `title` what its report is called."""
 
     id: str
     kind: str
+    flow: str | None
+    title: str
     status: str
     created: str
     updated: str
@@ -230,37 +232,6 @@ class DataAnswer(Answer, frozen=True):
 class DataListAnswer(Answer, frozen=True):
     data: list[DataAnswer]
     next_cursor: str | None
-
-
-class FlowDescription(Answer, frozen=True):
-    """A flow of an app: `input` and `output` are the JSON Schemas of what it takes and gives."""
-
-    name: str
-    description: str
-    mode: str
-    input: Mapping[str, Any]
-    output: Mapping[str, Any]
-
-
-class FlowsAnswer(Answer, frozen=True):
-    flows: list[FlowDescription]
-
-
-class FlowUsageAnswer(Answer, frozen=True):
-    """What the calls of a run took together; `estimated` where the model's provider did not count all of it."""
-
-    model: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    estimated: bool
-
-
-class FlowAnswer(Answer, frozen=True):
-    """`output` fits the flow's schema."""
-
-    output: Mapping[str, Any]
-    usage: FlowUsageAnswer
 
 
 class UsageRowAnswer(Answer, frozen=True):

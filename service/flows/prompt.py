@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from service.apps import Flow
+from service.apps.flows import SOURCES
 from service.backends.interfaces import Message
+from service.flows.sources import Reading, told_in_prompt
 from service.json_schema import Fault
 from service.models import JSON
 
@@ -30,10 +32,11 @@ MAX_REPEATED_CHARS = 20_000
 UNREADABLE = Fault("$", "is not valid JSON")
 
 
-def messages_of(flow: Flow, given: Mapping[str, JSON]) -> tuple[Message, ...]:
-    """What a model is asked for an input that fits."""
+def messages_of(flow: Flow, given: Mapping[str, JSON], readings: Mapping[str, Reading]) -> tuple[Message, ...]:
+    """What a model is asked for an input that fits, with what the flow's sources told."""
     rules = RULES.format(schema=flow.output.text)
-    return Message("system", rules), Message("user", flow.template.render(given))
+    values = {**given, SOURCES: told_in_prompt(flow, readings)} if flow.sources else given
+    return Message("system", rules), Message("user", flow.template.render(values))
 
 
 def again(messages: Sequence[Message], answer: str, faults: Sequence[Fault]) -> tuple[Message, ...]:

@@ -27,7 +27,16 @@ from service.backends.interfaces import (
     Update,
     Write,
 )
-from service.errors import BrainstemError, Conflict, DeadlineExceeded, DependencyError, NotFound, StoreError, Superseded
+from service.errors import (
+    BrainstemError,
+    Conflict,
+    DeadlineExceeded,
+    DependencyError,
+    InvalidOutput,
+    NotFound,
+    StoreError,
+    Superseded,
+)
 from service.jobs.attempt import Attempt, Handler, Held, Kinds, Result, Unfinished, job_path, letter_path, outbox_path
 from service.models import Job, JobStatus, Scope, from_now, timestamp
 from service.records import from_record, to_record
@@ -278,6 +287,8 @@ class Jobs:
             self._queue.enqueue(JobAddress(attempt.scope, job.id))
         except Superseded:
             raise
+        except InvalidOutput as error:  # the model was told already what was wrong
+            self._fail(attempt, handler, error.detail or error.title, error.code)
         except DependencyError as error:
             self._put_off(attempt, handler, error, error.title, error.code, again=error.retryable)
         except BrainstemError as error:

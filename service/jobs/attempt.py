@@ -75,6 +75,11 @@ class Attempt:
     def released(self) -> bool:
         return self._held.released
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written from here any more, so that whatever is still done for it is in vain."""
+        return self._closed or self._held.released
+
     def close(self) -> None:
         """Write nothing from here any more; a save that is under way ends first."""
         with self._held.lock:

@@ -10,8 +10,8 @@ from service.jobs import Attempt, Handler, Jobs, Kinds, Result
 from service.models import Job, JobStatus, Scope
 
 
-def kinds(ingestion: Ingestion) -> Kinds:
-    """Return the handlers of all kinds."""
+def kinds(ingestion: Ingestion, flow: Handler) -> Kinds:
+    """Return the handlers of all kinds; `flow` is that of `flow_runs`."""
 
     def ingest(attempt: Attempt) -> Result:
         tokens = ingestion.ingest(attempt.scope, document_of(attempt.job), attempt.job.id, attempt.progress)
@@ -22,7 +22,8 @@ def kinds(ingestion: Ingestion) -> Kinds:
             run=ingest,
             fail=lambda scope, job, reason: ingestion.fail(scope, document_of(job), job.id, reason),
             renew=lambda scope, job: ingestion.renew(scope, document_of(job), job.id),
-        )
+        ),
+        "flow": flow,
     }
 
 

@@ -86,6 +86,7 @@ PUBLIC = {
     "system.config": Request("GET", "/config.json"),
     "system.openapi": Request("GET", "/openapi.json"),
     "pages.index": Request("GET", "/"),
+    "pages.reports": Request("GET", "/reports"),
     "pages.asset": Request("GET", "/web/early.js"),
     "sign_in.sign_in": Request("POST", "/local/sign-in", {"user": "nil"}),
 }

@@ -25,9 +25,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def apps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped app and a second one."""
+    """The shipped apps and one more."""
     folder = tmp_path_factory.mktemp("page") / "apps"
-    shutil.copytree(ROOT / "apps" / "assistant", folder / "assistant")
+    for app in ("assistant", "riskreport"):
+        shutil.copytree(ROOT / "apps" / app, folder / app)
     write_app(folder, "recipes")
     return folder
 

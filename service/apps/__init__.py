@@ -7,7 +7,6 @@ import re
 import threading
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,9 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from service import logging as log
+from service.apps.files import read_prompt
+from service.apps.flows import Flow, FlowFile, load_flow
+from service.apps.sources import Source
+from service.apps.tables import Model, Table, Tokens
 from service.errors import ConfigError, NotFound
-from service.json_schema import Schema, SchemaError, read_schema
-from service.prompt_template import Template, TemplateError, read_template
+
+__all__ = ["App", "AppCatalog", "AppFile", "Flow", "FlowFile", "Model", "Source", "load"]
 
 REMEDIES = {
     "access.membership": 'Use "open", "claim", "tenant" or "record".',
@@ -27,16 +30,9 @@ REMEDIES = {
 }
 APP_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 FLOW_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-FLOW_JOBS = False
-"""Whether flows may run as jobs, which nothing submits yet."""
 
 Count = Annotated[int, Meta(ge=0, le=1000)]
 DataName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Tokens = Annotated[int, Meta(ge=1, le=2_000_000)]
-
-
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 class Access(Table, frozen=True):
@@ -55,14 +51,6 @@ class Access(Table, frozen=True):
     def __post_init__(self) -> None:
         if self.membership == "tenant" and not self.tenant:
             raise ValueError('membership = "tenant" needs `tenant`, the id of one')
-
-
-class Model(Table, frozen=True):
-    """Which model answers; without a name, the one of the settings."""
-
-    name: Annotated[str, Meta(max_length=200)] = ""
-    max_output_tokens: Tokens = 1024
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
 class ContextRules(Table, frozen=True):
@@ -91,20 +79,6 @@ class Limits(Table, frozen=True):
     message_chars: Annotated[int, Meta(ge=1, le=200_000)] = 8000
 
 
-class FlowFile(Table, frozen=True):
-    """A flow as `app.toml` declares it: a prompt's template and the schemas of what goes in and comes out, files of the app's folder.
-
-    Without a `model` of its own it asks the app's.
-    """
-
-    prompt: str
-    input: str
-    output: str
-    description: Annotated[str, Meta(max_length=500)] = ""
-    mode: Literal["sync", "job"] = "sync"
-    model: Model | None = None
-
-
 class AppFile(Table, frozen=True):
     """The content of `app.toml`."""
 
@@ -116,7 +90,7 @@ class AppFile(Table, frozen=True):
     context: ContextRules = ContextRules()
     retrieval: Retrieval = Retrieval()
     limits: Limits = Limits()
-    flows: dict[str, FlowFile] = {}
+    flows: dict[str, FlowFile] = msgspec.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,25 +99,13 @@ class AppFile(Table, frozen=True):
         return (self.prompt, *(name for names in files for name in names))
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A flow as the service uses it. `model` is its own or the app's."""
-
-    name: str
-    file: FlowFile
-    template: Template
-    input: Schema
-    output: Schema
-    model: Model
-
-
 class App(Table, frozen=True):
     """An app as the service uses it: its file, its id (the folder's name), the text of its prompt, and its flows by name."""
 
     id: str
     file: AppFile
     prompt: str
-    flows: dict[str, Flow] = {}
+    flows: dict[str, Flow] = msgspec.field(default_factory=dict)
 
 
 class AppCatalog:
@@ -234,11 +196,9 @@ def check_flows(path: Path, flows: object) -> None:
         if not FLOW_NAME.fullmatch(name):
             raise ConfigError(f"{path}: a flow is named with a-z, 0-9, - and _, begins with a letter, 64 at most.")
         try:
-            found = msgspec.convert(flow, FlowFile)
+            msgspec.convert(flow, FlowFile)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{path}: {explain(str(error), f'flows.{name}')}") from None
-        if found.mode == "job" and not FLOW_JOBS:
-            raise ConfigError(f'{path}: `flows.{name}.mode`: flows do not run as jobs yet. Write "sync".')
 
 
 def unreadable(path: Path, error: OSError) -> ConfigError:
@@ -259,66 +219,6 @@ def explain(message: str, within: str = "") -> str:
     remedy = REMEDIES.get(key.partition("[")[0], "Correct the value.")
     plain = problem.partition(" matching regex")[0]
     return f"`{key}`: {plain[0].lower()}{plain[1:]}. {remedy}"
-
-
-def load_flow(folder: Path, name: str, file: FlowFile, model: Model) -> Flow:
-    """Read a flow's files; raises `ConfigError`."""
-    key = f"flows.{name}"
-    given = read_flow_schema(folder, f"{key}.input", file.input)
-    output = read_flow_schema(folder, f"{key}.output", file.output)
-    text = read_prompt(folder, f"{key}.prompt", file.prompt)
-    try:
-        template = read_template(text)
-    except TemplateError as error:
-        raise ConfigError(f"{folder / file.prompt}: it {error}") from None
-    for path in template.paths:
-        if not given.declares(path):
-            place = ".".join(path)
-            raise ConfigError(
-                f"{folder / file.prompt}: {{{{{place}}}}} is no field of the flow's input. "
-                f"Correct it, or name it among the `properties` in {file.input}."
-            )
-    return Flow(name, file, template, given, output, model)
-
-
-def read_flow_schema(folder: Path, key: str, name: str) -> Schema:
-    content = read_text(folder, key, name).encode()
-    try:
-        return read_schema(content)
-    except SchemaError as error:
-        raise ConfigError(f"{folder / name}: {error}") from None
-
-
-def read_prompt(folder: Path, key: str, name: str) -> str:
-    text = read_text(folder, key, name)
-    if not text:
-        raise ConfigError(
-            f"{folder / name}: the prompt is empty. Say in it what the {'flow' if '.' in key else 'app'} is for."
-        )
-    return text
-
-
-def read_text(folder: Path, key: str, name: str) -> str:
-    """Read a file of an app's folder that a key of `app.toml` names; raises `ConfigError`."""
-    path, toml = folder / name, folder / "app.toml"
-    if "\0" in name:
-        raise ConfigError(f"{toml}: `{key}` holds a NUL character. Remove it.")
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-        text = path.read_text(encoding="utf-8").strip() if inside else ""
-    except (
-        OSError,
-        RuntimeError,
-        UnicodeDecodeError,
-    ) as error:  # a RuntimeError is a loop of links, before Python 3.13
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigError(
-            f"{toml}: `{key}` names {name}, which cannot be read as text: {reason}. "
-            "Create it, correct the name, or let the service's user read it."
-        ) from None
-    if not inside:
-        raise ConfigError(f"{toml}: `{key}` leads out of the app's folder. Name a file inside of it.")
-    return text
 
 
 def stamps(folder: Path, file: AppFile) -> tuple[int, ...]:
