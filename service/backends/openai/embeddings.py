@@ -189,8 +189,9 @@ def read(body: bytes, count: int) -> tuple[Vectors, int | None]:
     if [item.index for item in items] not in ([*range(count)], [None] * count) or vectors.ndim != 2:
         raise UpstreamProtocol("The embedding model gave another number of vectors than there are texts.")
     with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        # What `numpy.linalg.norm` does, which takes longer to look through its arguments.
+        lengths: Vectors = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise UpstreamProtocol("The embedding model gave vectors that are none.")
     return vectors / lengths, answer.usage.prompt_tokens if answer.usage else None
 
