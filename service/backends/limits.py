@@ -18,6 +18,7 @@ MAX_COMMIT_BYTES = 10 * 1_048_576
 MAX_DEPTH = 20
 MAX_FIELD_NAME_BYTES = 1500
 OVERHEAD_BYTES = 32
+TOO_DEEP = "A stored value must not be nested more than 20 levels deep."
 INT64 = range(-(2**63), 2**63)
 
 
@@ -31,7 +32,13 @@ def document_size(path: Path, data: Mapping[str, object]) -> int:
 
 
 def map_size(data: Mapping[str, object], depth: int) -> int:
-    return OVERHEAD_BYTES + sum(field_size(name) + value_size(value, depth + 1) for name, value in data.items())
+    if depth == MAX_DEPTH and data:
+        raise BadRequest(TOO_DEEP)
+    size = OVERHEAD_BYTES
+    for name, value in data.items():
+        # Text is what most values are.
+        size += field_size(name) + (text_size(value) if type(value) is str else value_size(value, depth + 1))
+    return size
 
 
 @lru_cache(maxsize=1024)
@@ -46,7 +53,7 @@ def field_size(name: object) -> int:
 
 def value_size(value: object, depth: int, in_list: bool = False) -> int:
     if depth > MAX_DEPTH:
-        raise BadRequest("A stored value must not be nested more than 20 levels deep.")
+        raise BadRequest(TOO_DEEP)
     match value:
         case str():
             return text_size(value)

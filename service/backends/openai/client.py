@@ -39,6 +39,7 @@ from service.errors import (
 
 MAX_BODY_BYTES = 64_000_000
 MAX_ERROR_BYTES = 100_000
+TOO_MUCH = "The model's provider sent an answer that is too long."
 HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -108,6 +109,12 @@ class Address:
         credentials = f"Basic {b64encode(words.encode()).decode()}" if words != ":" else ""
         return cls(host, parts.port or (443 if tls else 80), tls, "".join(f"{line}\r\n" for line in lines), credentials)
 
+    def request(self, body: bytes, key: str) -> bytes:
+        # An address with a name and password in it is asked with those.
+        authorization = self.credentials or f"Bearer {sendable(key)}"
+        head = f"{self.head}Authorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode("ascii") + body
+
 
 class Client:
     """Asks one address, from whatever loop; a loop's connections end with it or with this, whichever comes first."""
@@ -121,12 +128,9 @@ class Client:
 
     async def post(self, body: bytes, key: str) -> Answer:
         """Send a request and return its answer, of which nothing has come yet."""
-        address = self._address
-        # An address with a name and password in it is asked with those.
-        authorization = address.credentials or f"Bearer {sendable(key)}"
-        head = f"{address.head}Authorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
+        request = self._address.request(body, key)
         pool = self._pools.get(asyncio.get_running_loop()) or await self._open()
-        return await pool.ask(head.encode("ascii") + body)
+        return await pool.ask(request)
 
     @cached_property
     def _address(self) -> Address:
@@ -204,7 +208,7 @@ class Call:
             self._waiting = False
         self._size += len(data)
         if self._size > MAX_BODY_BYTES:
-            raise UpstreamProtocol("The model's provider sent an answer that is too long.")
+            raise UpstreamProtocol(TOO_MUCH)
         return data
 
     def allow(self, seconds: float) -> None:
@@ -225,11 +229,9 @@ class Call:
         self._answer = answer = await self._client.post(body, key)
         try:
             await answer.head()
-            if answer.headers.get(b"content-encoding", b"identity") != b"identity":
-                raise UpstreamProtocol("The model's provider compressed its answer, though it was asked not to.")
-            if not 200 <= answer.status < 300:
-                wait = answer.headers.get(b"retry-after", b"").decode("latin-1")
-                raise Refused(Refusal.parse(answer.status, await beginning(answer), wait))
+            see_encoding(answer)
+            if not answer.is_well:
+                raise refused(answer, await beginning(answer))
         except BaseException:
             self.close()
             raise
@@ -251,6 +253,15 @@ class Call:
             assert self._answer
             self._answer.fail(TimeoutError())
             self.close()
+
+
+def see_encoding(answer: Answer) -> None:
+    if answer.headers.get(b"content-encoding", b"identity") != b"identity":
+        raise UpstreamProtocol("The model's provider compressed its answer, though it was asked not to.")
+
+
+def refused(answer: Answer, told: bytes) -> Refused:
+    return Refused(Refusal.parse(answer.status, told, answer.headers.get(b"retry-after", b"").decode("latin-1")))
 
 
 async def beginning(answer: Answer) -> bytes:

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -51,10 +51,10 @@ class Answer:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.ended = False
+        self.failure: Exception | None = None
         self.unread = 0
         self._connection = connection
         self._parts: list[bytes] = []
-        self._failure: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
 
     async def head(self) -> None:
@@ -66,12 +66,21 @@ class Answer:
         """Return what has come since, empty once all has; what came before a failure is returned before that is raised."""
         while not self._parts and not self.ended:
             await self._more()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self.unread = 0
+        data = self.take()
         if not self.ended:
             self._connection.resume()
         return data
+
+    def take(self) -> bytes:
+        """Return what has come since, without waiting."""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self.unread = 0
+        return data
+
+    @property
+    def is_well(self) -> bool:
+        return 200 <= self.status < 300
 
     def close(self) -> None:
         """Want no more of it, which ends the connection unless the answer has ended: another may have that by now."""
@@ -92,12 +101,12 @@ class Answer:
         self._wake()
 
     def fail(self, failure: Exception) -> None:
-        self._failure = failure
+        self.failure = failure
         self._wake()
 
     async def _more(self) -> None:
-        if self._failure:
-            raise self._failure
+        if self.failure:
+            raise self.failure
         self._reader = asyncio.get_running_loop().create_future()
         await self._reader
 
@@ -106,10 +115,18 @@ class Answer:
             self._reader.set_result(None)
 
 
+class Keeper(Protocol):
+    """Where connections wait for their next call."""
+
+    def keep(self, connection: Connection) -> None: ...
+
+    def forget(self, connection: Connection) -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """One connection: the parser calls its `on_…` with what it finds in the bytes that come."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Keeper) -> None:
         self._pool = pool
         self._answer: Answer | None = None
         self._parser: HttpResponseParser | None = None

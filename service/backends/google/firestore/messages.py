@@ -43,7 +43,8 @@ TYPE, VECTOR = "__type__", "__vector__"
 
 
 def serialize(message: Message) -> bytes:
-    encoded: bytes = message.SerializeToString()
+    """Encode a message, unless that was done to know its size."""
+    encoded: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return encoded
 
 
@@ -80,7 +81,10 @@ def fill(encoded: Message, value: object) -> None:
 
 def fill_fields(fields: Message, data: Mapping[str, object]) -> None:
     for name, value in data.items():
-        fill(fields[name], value)
+        if type(value) is str:  # what most values are
+            fields[name].string_value = value
+        else:
+            fill(fields[name], value)
 
 
 def from_value(value: Message) -> JSON:

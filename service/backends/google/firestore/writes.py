@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from service.backends.checks import COMMIT
 from service.backends.google.firestore.connection import Connection, Message
 from service.backends.google.firestore.indexes import APP, GROUPS
-from service.backends.google.firestore.messages import CommitRequest, field_path, fill_fields
+from service.backends.google.firestore.messages import CommitRequest, field_path, fill_fields, serialize
 from service.backends.interfaces import Create, Delete, Path, Update, Write
 from service.errors import PreconditionFailed, TooLarge
 
@@ -19,14 +19,16 @@ VERSION = re.compile(r"(\d{1,11})\.(\d{9})")
 MAX_REQUEST_BYTES = 10 * 1_048_576
 
 
-def commit_request(connection: Connection, places: Sequence[Path], writes: Sequence[Write], mark: str) -> Message:
-    """Return the request for writes to these places that have passed their check, each of them marked."""
+def commit_request(connection: Connection, places: Sequence[Path], writes: Sequence[Write], mark: str) -> bytes:
+    """Return the encoded request for writes to these places that have passed their check, each of them marked."""
     request = CommitRequest(database=connection.database)
     for place, write in zip(places, writes, strict=True):
         fill_write(request.writes.add(), connection.name(place), place, write, mark)
-    if request.ByteSize() > MAX_REQUEST_BYTES:
+    # To ask for the size alone takes as long.
+    encoded = serialize(request)
+    if len(encoded) > MAX_REQUEST_BYTES:
         raise TooLarge("A commit must not be larger than 10 MiB.")
-    return request
+    return encoded
 
 
 def fill_write(encoded: Message, name: str, place: Path, write: Write, mark: str) -> None:
