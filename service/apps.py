@@ -18,6 +18,7 @@ from service import logging as log
 from service.errors import ConfigError, NotFound
 from service.json_schema import Schema, SchemaError, read_schema
 from service.prompt_template import Template, TemplateError, read_template
+from service.records import learned
 
 REMEDIES = {
     "access.membership": 'Use "open", "claim", "tenant" or "record".',
@@ -217,7 +218,7 @@ def read_file(path: Path) -> AppFile:
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
         check_flows(path, told.get("flows"))
-        return msgspec.convert(told, AppFile)
+        return msgspec.convert(told, learned(AppFile))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -234,7 +235,7 @@ def check_flows(path: Path, flows: object) -> None:
         if not FLOW_NAME.fullmatch(name):
             raise ConfigError(f"{path}: a flow is named with a-z, 0-9, - and _, begins with a letter, 64 at most.")
         try:
-            found = msgspec.convert(flow, FlowFile)
+            found = msgspec.convert(flow, learned(FlowFile))
         except msgspec.ValidationError as error:
             raise ConfigError(f"{path}: {explain(str(error), f'flows.{name}')}") from None
         if found.mode == "job" and not FLOW_JOBS:

@@ -19,6 +19,7 @@ from service.apps import App
 from service.errors import BrainstemError, NotFound
 from service.flows.running import Flows, Prepared
 from service.models import JSON, FlowResult, Scope, TurnError
+from service.records import learned
 from service.services import Services
 
 BASE = "/v1/apps/<app>/flows"
@@ -83,7 +84,7 @@ async def made(room: Flows, prepared: Prepared) -> tuple[int, dict[str, str], by
 
 
 def flow_answer(result: FlowResult) -> schemas.FlowAnswer:
-    return schemas.FlowAnswer(result.output, msgspec.convert(result, schemas.FlowUsageAnswer, from_attributes=True))
+    return schemas.FlowAnswer(result.output, msgspec.convert(result, learned(schemas.FlowUsageAnswer), from_attributes=True))
 
 
 def respond(answer: Whole, *, taken_over: bool) -> Response:
