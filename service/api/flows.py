@@ -84,7 +84,9 @@ async def made(room: Flows, prepared: Prepared) -> tuple[int, dict[str, str], by
 
 
 def flow_answer(result: FlowResult) -> schemas.FlowAnswer:
-    return schemas.FlowAnswer(result.output, msgspec.convert(result, learned(schemas.FlowUsageAnswer), from_attributes=True))
+    return schemas.FlowAnswer(
+        result.output, msgspec.convert(result, learned(schemas.FlowUsageAnswer), from_attributes=True)
+    )
 
 
 def respond(answer: Whole, *, taken_over: bool) -> Response:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.backends.interfaces import Create, Delete, Query, Search, Set, Snapshot, Update
@@ -14,8 +14,8 @@ from service.errors import StoreError, Unavailable
 from service.ingestion.pipeline import blob_name
 from service.jobs import Attempt, Handler, Jobs, Kinds, Result, Unfinished, job_path
 from service.jobs.artifacts import put
-from service.models import Document, Job, JobStatus, Scope, timestamp
-from service.records import from_record, to_record
+from service.models import JSON, Document, Job, JobStatus, Scope, timestamp
+from service.records import from_record
 from service.services import Services
 
 SHORT = b"# Kettle\n\nThe kettle of the moon base boils water at sixty-one degrees.\n"
@@ -74,7 +74,7 @@ class Kind:
 
     submit: Callable[[Stage], str]
     check: Callable[[Stage, Job], set[str]]
-    prepare: Callable[[Stage], None] = lambda stage: None
+    prepare: Callable[[Stage], object] = lambda stage: None
     status: JobStatus = JobStatus.COMPLETED
     letters: int = 0
     jobs: int = 1
@@ -161,7 +161,13 @@ def ingested_in_vain(content: bytes) -> Callable[[Stage], None]:
 
     def prepare(stage: Stage) -> None:
         job = upload(content)(stage)
-        end = {"status": "FAILED", "error": "Refused.", "code": "upstream_config", "ended": timestamp(), "failures": 1}
+        end: dict[str, JSON] = {
+            "status": "FAILED",
+            "error": "Refused.",
+            "code": "upstream_config",
+            "ended": timestamp(),
+            "failures": 1,
+        }
         document = (*documents_path(stage.scope), id_of(content))
         stage.store.commit(
             stage.scope,
@@ -258,12 +264,8 @@ KINDS: Mapping[str, Kind] = {
     "ingest-short": Kind(upload(SHORT), searchable(SHORT, 1)),
     "ingest-batches": Kind(upload(LONG), searchable(LONG, 3)),
     "ingest-shared": Kind(upload(SHORT), searchable(SHORT, 1), user=None),
-    "ingest-rejected": Kind(
-        upload(REJECTED, "broken.pdf"), failed(REJECTED, "PDF"), status=JobStatus.FAILED
-    ),
-    "ingest-cancelled": Kind(
-        cancel, failed(SHORT, "cancelled"), lambda stage: [upload(SHORT)(stage)] and None, status=JobStatus.CANCELLED
-    ),
+    "ingest-rejected": Kind(upload(REJECTED, "broken.pdf"), failed(REJECTED, "PDF"), status=JobStatus.FAILED),
+    "ingest-cancelled": Kind(cancel, failed(SHORT, "cancelled"), upload(SHORT), status=JobStatus.CANCELLED),
     "ingest-retried": Kind(retry, searchable(SHORT, 1), ingested_in_vain(SHORT), jobs=2),
     "report": Kind(submit("report"), with_file),
     "flaky": Kind(submit("flaky"), effects("done")),

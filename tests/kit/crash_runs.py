@@ -1,6 +1,6 @@
 """Runs a job in a process that dies at one step, has another process take over, and looks at what is there then.
 
-`python -m tests.kit.crash_runs` takes an `Orders` as JSON and answers with a line of JSON per run. It imports everything once and forks:
+`python -m tests.kit.crash_runs` takes `Orders`, each a line of JSON, and answers each with a line per run and an empty one. It imports everything once and forks:
 each run is a child of this process, and each process of a run a child of that one. Nothing here starts a thread or speaks gRPC before
 it has forked.
 """
@@ -16,11 +16,13 @@ import threading
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -47,6 +49,14 @@ ADAPTERS = {
     f"backend_{name.lower()}": f"tests.kit.crashing:{name}"
     for name in ("Documents", "Vectors", "Blobs", "Embedder", "Model", "Queue")
 }
+PRELOADED = """
+    httpx2 openai openai.resources service.app service.backends.local.blobs service.backends.local.documents service.backends.local.queue
+    service.backends.local.vectors service.backends.openai service.backends.openai.failures service.backends.openai.sdk
+    google.auth.transport.requests google.cloud.tasks_v2.types google.iam.v1.iam_policy_pb2 google.oauth2.credentials werkzeug.serving
+    service.backends.google.calls service.backends.google.cloud_tasks service.backends.google.firebase
+    service.backends.google.firestore.failures service.backends.google.firestore.messages service.backends.google.firestore.passages
+    service.backends.google.firestore.writes service.backends.google.gcs.download service.backends.google.gcs.store
+"""
 NEIGHBOUR = b"What a neighbour keeps, and nobody touches."
 
 
@@ -83,7 +93,7 @@ class Outcome:
 
     run: Run
     status: int = 0
-    steps: list[str] | None = None
+    steps: list[str] = field(default_factory=list)
     rows: int = 0
     swept: bool = False
     error: str = ""
@@ -97,7 +107,6 @@ class Process:
         self.folder = Path(orders.folder) / run.name
         self.kind: Kind = KINDS[run.kind]
         self.stage = self._stage()
-        self._server: object = None
 
     def _stage(self) -> Stage:
         run, orders = self.run, self.orders
@@ -113,7 +122,8 @@ class Process:
         )
         if run.family == "google":
             url = f"http://127.0.0.1:{run.port}"
-            settings = replace(settings, backends="google", service_url=url, backend_secrets="local", **(orders.settings or {}))  # type: ignore[arg-type]
+            changes: dict[str, Any] = {"backends": "google", "backend_secrets": "local", **(orders.settings or {})}
+            settings = replace(settings, service_url=url, **changes)
         made: list[Services] = []
         backends = registry.build(settings)
         with patch.multiple(
@@ -164,7 +174,9 @@ class Process:
         found: dict[str, object] = {}
         for scope in self.neighbours():
             for collection in COLLECTIONS:
-                found[f"{scope} {collection}"] = [(one.path, dict(one.data), one.version) for one in self.stage.all(collection, scope)]
+                found[f"{scope} {collection}"] = [
+                    (one.path, dict(one.data), one.version) for one in self.stage.all(collection, scope)
+                ]
             entries = backends.vectors.inner.entries(scope)  # type: ignore[attr-defined]
             found[f"{scope} vectors"] = [(at, entry.passage.text) for at, entry in entries]
             with backends.blobs.inner.open(scope, blob_name("theirs")) as file:  # type: ignore[attr-defined]
@@ -243,7 +255,7 @@ class Process:
         job = stage.job(job_id)
         assert job is not None
         assert (job.status, job.lease) == (kind.status, 0.0), job
-        assert job.ended is not None and job.created <= job.ended
+        assert job.created <= (job.ended or "")
         assert (job.error is not None) == (job.status == "FAILED"), job
         assert len(stage.all("jobs")) == kind.jobs
         assert len(stage.all("deadLetters")) == kind.letters
@@ -338,7 +350,7 @@ def in_child(folder: Path, kill_at: int, what: Callable[[], object]) -> int:
             try:
                 what()
                 code = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001  # it is said in the log, and by how the process ends
                 traceback.print_exc(file=log)
     finally:
         os._exit(code)
@@ -401,42 +413,19 @@ def said(orders: Orders, run: Run) -> Outcome:
     return msgspec.json.decode(file.read_bytes(), type=Outcome)
 
 
-def preload(families: Sequence[str]) -> None:
+def preload() -> None:
     """Import now what every child would."""
-    import httpx2
-    import openai
-    import openai.resources
-
-    import service.app
-    import service.backends.local.blobs
-    import service.backends.local.documents
-    import service.backends.local.queue
-    import service.backends.local.vectors
-    import service.backends.openai.failures
-    import service.backends.openai.sdk
-
-    if "google" in families:
-        import firebase_admin
-        import google.cloud.tasks_v2.types
-        import google.iam.v1.iam_policy_pb2
-        import werkzeug.serving
-
-        import service.backends.google.calls
-        import service.backends.google.cloud_tasks
-        import service.backends.google.firebase
-        import service.backends.google.firestore.failures
-        import service.backends.google.firestore.messages
-        import service.backends.google.firestore.passages
-        import service.backends.google.firestore.writes
-        import service.backends.google.gcs.store
+    for name in PRELOADED.split():
+        import_module(name)
 
 
 def main() -> None:
-    orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
-    preload([run.family for run in orders.runs])
+    preload()
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would not survive the fork"
-    for outcome in carry_out_all(orders):
-        sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
+    for line in sys.stdin.buffer:
+        for outcome in carry_out_all(msgspec.json.decode(line, type=Orders)):
+            sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
+        sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
 
 
