@@ -379,6 +379,31 @@ def test_a_job_whose_worker_died_is_delivered_again_once_its_lease_is_over(flask
     assert (world.stored(address).status, world.outbox(scope)) == (JobStatus.COMPLETED, [])
 
 
+def test_an_end_whose_process_dies_before_its_handler_was_told_is_told_by_another_delivery(flask: Flask) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(scope: Scope, job: Job, reason: str) -> None:
+        raise Killed
+
+    world = World(flask, DocumentRejected("The PDF is encrypted."))
+    dying = Jobs(world.store, world.queue, {"test": Handler(world.handler.run, die)})
+    rejected, cancelled = world.submit(name="rejected"), world.submit(name="cancelled")
+    with pytest.raises(Killed):
+        dying.run(rejected)
+    with pytest.raises(Killed):
+        dying.cancel(ADA, "cancelled")
+    assert [world.stored(one).status for one in (rejected, cancelled)] == [JobStatus.FAILED, JobStatus.CANCELLED]
+    world.queue.addresses.clear()
+    for address in (rejected, cancelled):
+        world.past_due(address)
+    assert world.jobs.sweep(of_job("alpha", None)) == 2
+    for address in [*world.queue.addresses, rejected, cancelled]:
+        world.jobs.run(address)
+    assert sorted(world.handler.failures) == ["It was cancelled.", "The PDF is encrypted."]
+    assert (world.handler.runs, world.outbox()) == (1, [])
+
+
 def test_a_sweep_touches_no_other_app(flask: Flask) -> None:
     world = World(flask)
     for scope in (ADA, of_job("beta", "ada"), of_job("beta", None)):
@@ -522,6 +547,10 @@ def plant(flask: Flask, scope: Scope, name: str, **fields: object) -> Job:
 
 def test_a_user_sees_the_jobs_of_their_documents(ada: User, flask: Flask) -> None:
     document = ada.add("z.md", b"# Z\n\nThe zebra secret is canary.", "text/markdown")
+    [listed] = ada.get("jobs").json["jobs"]
+    ada.get(
+        f"jobs/{listed['id']}", headers={"Prefer": "wait=20"}
+    )  # a document is searchable just before its job has ended
     [job] = ada.get("jobs").json["jobs"]
     assert (job["kind"], job["status"], job["attempts"]) == ("ingest", "COMPLETED", 1)
     assert job["done"] == job["total"] == document["chunks"]

@@ -8,6 +8,7 @@ from service.api import schemas
 from service.api.problems import problem
 from service.chat.events import Accepted, Citations, ClientEvent, Done, Error, Heartbeat, Text
 from service.models import Chat, Document, Job, Passage, Turn
+from service.records import learned
 
 encoder = msgspec.json.Encoder()
 
@@ -17,19 +18,19 @@ def chat_answer(chat: Chat) -> schemas.ChatAnswer:
 
 
 def turn_answer(turn: Turn) -> schemas.TurnAnswer:
-    return msgspec.convert(turn, schemas.TurnAnswer, from_attributes=True)
+    return msgspec.convert(turn, learned(schemas.TurnAnswer), from_attributes=True)
 
 
 def passage_answer(passage: Passage) -> schemas.PassageAnswer:
-    return msgspec.convert(passage, schemas.PassageAnswer, from_attributes=True)
+    return msgspec.convert(passage, learned(schemas.PassageAnswer), from_attributes=True)
 
 
 def document_answer(document: Document) -> schemas.DocumentAnswer:
-    return msgspec.convert(document, schemas.DocumentAnswer, from_attributes=True)
+    return msgspec.convert(document, learned(schemas.DocumentAnswer), from_attributes=True)
 
 
 def job_answer(job: Job) -> schemas.JobAnswer:
-    return msgspec.convert(job, schemas.JobAnswer, from_attributes=True)
+    return msgspec.convert(job, learned(schemas.JobAnswer), from_attributes=True)
 
 
 def sse(event: ClientEvent, number: int, request_id: str) -> bytes:

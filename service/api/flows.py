@@ -21,6 +21,7 @@ from service.errors import BrainstemError, NotFound
 from service.flows.running import Flows
 from service.flows.work import Prepared
 from service.models import JSON, FlowResult, TurnError
+from service.records import learned
 from service.services import Services
 
 BASE = "/v1/apps/<app>/flows"
@@ -91,7 +92,7 @@ def described(flow: Flow) -> FlowDescription:
 
 
 def flow_answer(result: FlowResult) -> FlowAnswer:
-    return FlowAnswer(result.output, msgspec.convert(result, FlowUsageAnswer, from_attributes=True))
+    return FlowAnswer(result.output, msgspec.convert(result, learned(FlowUsageAnswer), from_attributes=True))
 
 
 def respond(answer: Whole, *, taken_over: bool) -> Response:

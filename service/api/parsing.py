@@ -11,6 +11,7 @@ from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from service.errors import BadRequest, TooLarge, UnknownField, Unprocessable, UnsupportedMediaType
+from service.records import learned
 
 T = TypeVar("T")
 
@@ -137,7 +138,7 @@ def refuse_surrogates(value: object) -> None:
 def to_struct(value: object, kind: type[T], *, strict: bool = True) -> T:
     """Validate against a schema; raises `UnknownField` or `Unprocessable` that name our fields, never the client's text."""
     try:
-        return msgspec.convert(value, kind, strict=strict)
+        return msgspec.convert(value, learned(kind), strict=strict)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         field = place.strip("`").lstrip(".")

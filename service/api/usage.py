@@ -9,6 +9,7 @@ import msgspec
 from service.api import schemas
 from service.api.routing import AnyOperation, Call, Operation
 from service.api.schemas import DaysQuery
+from service.records import learned
 from service.services import Services
 from service.usage import UsageRow
 
@@ -21,7 +22,7 @@ def usage(services: Services) -> list[AnyOperation]:
         return schemas.UsageAnswer(
             since=since,
             **totals(rows),
-            rows=[msgspec.convert(row, schemas.UsageRowAnswer, from_attributes=True) for row in rows],
+            rows=[msgspec.convert(row, learned(schemas.UsageRowAnswer), from_attributes=True) for row in rows],
         )
 
     def get_app_usage(call: Call[DaysQuery, None]) -> msgspec.Struct:
@@ -29,7 +30,7 @@ def usage(services: Services) -> list[AnyOperation]:
         return schemas.AppUsageAnswer(
             since=since,
             **totals(rows),
-            rows=[msgspec.convert(row, schemas.AppUsageRowAnswer, from_attributes=True) for row in rows],
+            rows=[msgspec.convert(row, learned(schemas.AppUsageRowAnswer), from_attributes=True) for row in rows],
         )
 
     return [

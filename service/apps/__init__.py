@@ -19,6 +19,7 @@ from service.apps.flows import Flow, FlowFile, load_flow
 from service.apps.sources import Source
 from service.apps.tables import Model, Table, Tokens
 from service.errors import ConfigError, NotFound
+from service.records import learned
 
 __all__ = ["App", "AppCatalog", "AppFile", "Flow", "FlowFile", "Model", "Source", "load"]
 
@@ -179,7 +180,7 @@ def read_file(path: Path) -> AppFile:
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
         check_flows(path, told.get("flows"))
-        return msgspec.convert(told, AppFile)
+        return msgspec.convert(told, learned(AppFile))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -196,7 +197,7 @@ def check_flows(path: Path, flows: object) -> None:
         if not FLOW_NAME.fullmatch(name):
             raise ConfigError(f"{path}: a flow is named with a-z, 0-9, - and _, begins with a letter, 64 at most.")
         try:
-            msgspec.convert(flow, FlowFile)
+            msgspec.convert(flow, learned(FlowFile))
         except msgspec.ValidationError as error:
             raise ConfigError(f"{path}: {explain(str(error), f'flows.{name}')}") from None
 

@@ -21,6 +21,7 @@ import msgspec
 from service.errors import DocumentRejected
 from service.ingestion.blocks import Block
 from service.ingestion.formats import HEAD, Format, recognise
+from service.records import learned
 
 CHILD = Path(__file__).with_name("child.py")
 MOST_BLOCKS = 100_000
@@ -82,7 +83,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def collect(process: subprocess.Popen[bytes], kind: Format, limits: Limits, deadline: float) -> list[Block]:
     """Take the child's lines until it says how it ended; what it writes is checked like any stranger's input."""
-    decoder = msgspec.json.Decoder(Block)
+    decoder = msgspec.json.Decoder(learned(Block))
     blocks: list[Block] = []
     try:
         for line in lines(process, kind, limits, deadline):

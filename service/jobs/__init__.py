@@ -113,7 +113,10 @@ class Jobs:
         scope = address.scope
         [found] = self._documents.get(scope, job_path(address.id))
         job = from_record(Job, found.data) if found else None
-        if found is None or job is None or job.status.terminal:
+        if found is None or job is None:
+            return
+        if job.status.terminal:
+            self._see_through(scope, job)
             return
         if job.status is JobStatus.PROCESSING and found.age < job.lease:
             raise Conflict("This job is being worked on.", retry_after=math.ceil(job.lease - found.age))
@@ -161,11 +164,10 @@ class Jobs:
             cancelled = replace(job, status=JobStatus.CANCELLED, updated=now, ended=now, lease=0.0)
             try:
                 ended = Update(found.path, to_record(cancelled), found.version)
-                self._documents.commit(scope, [ended, Delete(outbox_path(job.id))])
+                self._documents.commit(scope, [ended, to_be_told(job)])
             except StoreError:
                 continue  # its attempt wrote just now
-            if handler := self._kinds.get(job.kind):
-                handler.fail(scope, cancelled, "It was cancelled.")
+            self._tell(scope, cancelled)
             return cancelled
         raise Conflict("This job is being changed. Try again.", retry_after=1)
 
@@ -226,7 +228,7 @@ class Jobs:
     def _sweep_one(self, scope: Scope, job_id: str) -> bool:
         [found] = self._documents.get(scope, job_path(job_id))
         job = from_record(Job, found.data) if found else None
-        if found is None or job is None or job.status.terminal:
+        if found is None or job is None:
             self._documents.commit(scope, [Delete(outbox_path(job_id))])
             return False
         alive = job.lease - found.age if job.status is JobStatus.PROCESSING else 0.0
@@ -236,6 +238,19 @@ class Jobs:
         with suppress(StoreError):  # it ended just now
             self._documents.commit(scope, [Update(outbox_path(job_id), {"due": from_now(pause)})])
         return alive <= 0
+
+    def _see_through(self, scope: Scope, job: Job) -> None:
+        """Do what was left of a job's end by a process that died at it."""
+        [noted] = self._documents.get(scope, outbox_path(job.id))
+        if noted:
+            self._tell(scope, job)
+
+    def _tell(self, scope: Scope, job: Job) -> None:
+        """Have the handler record elsewhere that its job failed or was cancelled, and note that this is done."""
+        handler = self._kinds.get(job.kind)
+        if handler and job.status is not JobStatus.COMPLETED:
+            handler.fail(scope, job, job.error or "It was cancelled.")
+        self._documents.commit(scope, [Delete(outbox_path(job.id))])
 
     def _found(self, scope: Scope, job_id: str) -> Snapshot:
         [found] = self._documents.get(scope, job_path(job_id))
@@ -268,9 +283,9 @@ class Jobs:
         handler = self._kinds.get(job.kind)
         try:
             if handler is None:
-                self._fail(attempt, None, "This version of the service knows no such kind of job.", "unknown_kind")
+                self._fail(attempt, "This version of the service knows no such kind of job.", "unknown_kind")
             elif job.failures >= MAX_FAILURES:
-                self._fail(attempt, handler, "It failed too often.", "too_many_failures")
+                self._fail(attempt, "It failed too often.", "too_many_failures")
             else:
                 self._carry_out(attempt, handler, longest)
         except Superseded as error:
@@ -290,20 +305,22 @@ class Jobs:
         except InvalidOutput as error:  # the model was told already what was wrong
             self._fail(attempt, handler, error.detail or error.title, error.code)
         except DependencyError as error:
-            self._put_off(attempt, handler, error, error.title, error.code, again=error.retryable)
+            self._put_off(attempt, error, error.title, error.code, again=error.retryable)
         except BrainstemError as error:
-            self._fail(attempt, handler, error.detail or error.title, error.code, letter=False)
+            self._fail(attempt, error.detail or error.title, error.code, letter=False)
         except Exception as error:  # noqa: BLE001  # the job runner's edge: it is logged, and raised again or recorded
-            self._put_off(attempt, handler, error, "An internal error.", "crashed", again=True)
+            self._put_off(attempt, error, "An internal error.", "crashed", again=True)
         else:
             tokens_in, tokens_out = job.input_tokens + result.input_tokens, job.output_tokens + result.output_tokens
-            self._end(
-                attempt,
+            attempt.save(
+                [Delete(outbox_path(job.id))],
                 status=JobStatus.COMPLETED,
                 output=result.output,
                 artifacts=result.artifacts,
                 input_tokens=tokens_in,
                 output_tokens=tokens_out,
+                ended=timestamp(),
+                lease=0.0,
             )
             log.event("job_completed", attempt=job.attempts)
 
@@ -333,31 +350,32 @@ class Jobs:
         finally:
             lent.close()
 
-    def _put_off(
-        self, attempt: Attempt, handler: Handler, error: Exception, reason: str, code: str, *, again: bool
-    ) -> None:
+    def _put_off(self, attempt: Attempt, error: Exception, reason: str, code: str, *, again: bool) -> None:
         """Have a job tried again, which is to raise what it failed with; or fail it if it was tried often enough."""
         job = attempt.job
         again = again and job.failures + 1 < MAX_FAILURES
         level = logging.WARNING if isinstance(error, DependencyError) else logging.ERROR
         log.event("job_delayed" if again else "job_given_up", level, error, attempt=job.attempts)
         if not again:
-            return self._fail(attempt, handler, reason, code)
+            return self._fail(attempt, reason, code)
         attempt.save(lease=0.0, failures=job.failures + 1)
         raise error
 
-    def _fail(self, attempt: Attempt, handler: Handler | None, reason: str, code: str, *, letter: bool = True) -> None:
+    def _fail(self, attempt: Attempt, reason: str, code: str, *, letter: bool = True) -> None:
         """End a job as FAILED. What is not its input's fault leaves a dead letter, by which it can be found and retried."""
         job = attempt.job
-        if handler:
-            handler.fail(attempt.scope, job, reason)
         letters = [Set(letter_path(job.id), {"created": timestamp()})] if letter else []
-        self._end(attempt, letters, status=JobStatus.FAILED, error=reason, code=code, failures=job.failures + 1)
+        attempt.save(
+            [to_be_told(job), *letters],
+            status=JobStatus.FAILED,
+            error=reason,
+            code=code,
+            failures=job.failures + 1,
+            ended=timestamp(),
+            lease=0.0,
+        )
         log.event("job_failed", logging.WARNING, attempt=job.attempts)
-
-    def _end(self, attempt: Attempt, writes: Sequence[Write] = (), **changes: object) -> None:
-        own = [Delete(outbox_path(attempt.job.id)), *writes]
-        attempt.save(own, ended=timestamp(), lease=0.0, **changes)
+        self._tell(attempt.scope, attempt.job)
 
 
 def settle(outcome: Future[Result | None], handler: Handler, attempt: Attempt) -> None:
@@ -365,6 +383,11 @@ def settle(outcome: Future[Result | None], handler: Handler, attempt: Attempt) -
         outcome.set_result(handler.run(attempt))
     except BaseException as error:  # noqa: BLE001  # whoever waits for the outcome raises it
         outcome.set_exception(error)
+
+
+def to_be_told(job: Job) -> Write:
+    """The note that a job which ends badly is to be delivered once more, should its process die before the handler was told."""
+    return Set(outbox_path(job.id), {"due": from_now(OUTBOX_SECONDS)})
 
 
 def age(job: Job) -> float:

@@ -109,7 +109,7 @@ class Handler:
     """What a kind of job does.
 
     `run` does the work, again from the beginning or from what it saved if an earlier attempt did not end; whatever it writes has ids
-    that follow from the job's. `fail` records elsewhere that the job failed or was cancelled, and may be called more than once.
+    that follow from the job's. `fail` records elsewhere that the job failed or was cancelled: once it has, and more than once if need be.
     `renew` returns the writes that go with a new job of the same input.
     """
 

@@ -22,6 +22,7 @@ from service.backends.local.folder import available, key, private_folder
 from service.config import Settings
 from service.errors import BadRequest, NotFound
 from service.models import Scope
+from service.records import learned
 
 STORE = "The blob store"
 PIECE_BYTES = 1 << 20
@@ -88,7 +89,7 @@ class FileBlobs:
         content = unseal(self._key(), token)
         if content is None:
             raise NotFound
-        grant = msgspec.json.decode(content, type=Grant)
+        grant = msgspec.json.decode(content, type=learned(Grant))
         if time.time() >= grant.expires:
             raise NotFound
         return self.open(grant.scope, grant.name), grant.filename

@@ -24,6 +24,7 @@ from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import BrainstemError, Unavailable
 from service.logging import Field, event
+from service.records import from_text
 
 ATTEMPTS = 10
 """More than a job may fail: what is given up here was refused each time, and a sweep finds it if it is still to be done."""
@@ -214,4 +215,4 @@ def pack(address: JobAddress) -> str:
 
 
 def unpack(text: str) -> JobAddress:
-    return msgspec.json.decode(text, type=JobAddress)
+    return from_text(JobAddress, text)
