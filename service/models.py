@@ -168,6 +168,7 @@ class Job:
     `attempts` counts those begun, `failures` those that failed: a job that goes on in slices begins more often. `lease` is how many
     seconds after its last write an attempt counts as dead. `done` of `total` and `note` tell how far it is, `state` is what its
     handler left for its next attempt, `output` what it made, both JSON; `error` is why it failed, `code` the kind of that.
+    `fingerprint` tells a repeated request from another one under the same key.
     """
 
     id: str
@@ -192,6 +193,7 @@ class Job:
     error: str | None = None
     code: str | None = None
     retry_of: str | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

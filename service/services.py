@@ -15,7 +15,9 @@ from service.flows.running import Flows
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs
+from service.jobs.asked import Asked, asked_for
 from service.jobs.kinds import Ingestions, kinds
+from service.jobs.orders import Orders
 from service.jobs.sweeper import Sweeper
 from service.loop import Loop
 from service.members import Members
@@ -39,6 +41,8 @@ class Services:
     ingestion: Ingestion
     ingestions: Ingestions
     jobs: Jobs
+    asked: Asked
+    orders: Orders
     sweeper: Sweeper
     notes: Notes
     loop: Loop
@@ -73,7 +77,8 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion))
+    asked = asked_for(settings, backends)
+    jobs = Jobs(backends.documents, backends.queue, {**kinds(ingestion), **asked.handlers})
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,
@@ -88,6 +93,8 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         ingestion=ingestion,
         ingestions=ingestions,
         jobs=jobs,
+        asked=asked,
+        orders=Orders(jobs, asked.orders),
         sweeper=Sweeper(jobs, apps.available),
         notes=Notes(backends.documents, ingestion, ingestions.submit),
         loop=loop,
