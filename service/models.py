@@ -130,7 +130,8 @@ class Chunk:
 class Document:
     """An uploaded file and what became of it; `id` follows from the content, so one file is one document.
 
-    `written` bounds the chunks that any attempt may have stored or indexed: what must go when the document goes.
+    `written` bounds the chunks that any attempt may have stored or indexed: what must go when the document goes. `read` is when its
+    file was read last to its end.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Document:
     total: int = 0
     written: int = 0
     embedder: str = ""
+    read: str = ""
     error: str | None = None
 
 

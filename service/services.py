@@ -77,7 +77,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    asked = asked_for(settings, backends)
+    asked = asked_for(settings, backends, ingestion, apps)
     jobs = Jobs(backends.documents, backends.queue, {**kinds(ingestion), **asked.handlers})
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(

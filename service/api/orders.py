@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from service.api.schemas import Answer, Body, Identifier, PageQuery
-from service.models import JobStatus
 
 
 class JobsQuery(PageQuery, frozen=True):
     """`kind` and `status` leave out the others, also where a page then holds fewer than `limit`."""
 
     kind: Identifier | None = None
-    status: JobStatus | None = None
+    status: Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
 
 
 class OrderBody(Body, frozen=True):
