@@ -11,6 +11,7 @@ from service.api import cors, local, problems, routing
 from service.api.chats import chats
 from service.api.data import data
 from service.api.documents import documents
+from service.api.erasures import erasures
 from service.api.flows import flows
 from service.api.internal import internal
 from service.api.jobs import jobs
@@ -49,6 +50,7 @@ def create_flask(services: Services) -> Flask:
         "chats": chats(services),
         "documents": documents(services),
         "jobs": jobs(services),
+        "erasures": erasures(services),
         "data": data(services),
         "flows": flows(services),
         "usage": usage(services),

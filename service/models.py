@@ -130,7 +130,8 @@ class Chunk:
 class Document:
     """An uploaded file and what became of it; `id` follows from the content, so one file is one document.
 
-    `written` bounds the chunks that any attempt may have stored or indexed: what must go when the document goes.
+    `written` bounds the chunks that any attempt may have stored or indexed: what must go when the document goes. `read` is when its
+    file was read last to its end.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Document:
     total: int = 0
     written: int = 0
     embedder: str = ""
+    read: str = ""
     error: str | None = None
 
 
@@ -168,6 +170,7 @@ class Job:
     `attempts` counts those begun, `failures` those that failed: a job that goes on in slices begins more often. `lease` is how many
     seconds after its last write an attempt counts as dead. `done` of `total` and `note` tell how far it is, `state` is what its
     handler left for its next attempt, `output` what it made, both JSON; `error` is why it failed, `code` the kind of that.
+    `fingerprint` tells a repeated request from another one under the same key.
     """
 
     id: str
@@ -192,6 +195,7 @@ class Job:
     error: str | None = None
     code: str | None = None
     retry_of: str | None = None
+    fingerprint: str = ""
 
     @property
     def flow(self) -> str | None:

@@ -16,8 +16,10 @@ from service.flows.sources import Sources
 from service.ingestion import Ingestion
 from service.ingestion.notes import Notes
 from service.jobs import Jobs
+from service.jobs.asked import Asked, asked_for
 from service.jobs.flow_runs import FlowRuns, handler
 from service.jobs.kinds import Ingestions, kinds
+from service.jobs.orders import Orders
 from service.jobs.sweeper import Sweeper
 from service.loop import Loop
 from service.members import Members
@@ -42,6 +44,8 @@ class Services:
     ingestion: Ingestion
     ingestions: Ingestions
     jobs: Jobs
+    asked: Asked
+    orders: Orders
     sweeper: Sweeper
     notes: Notes
     loop: Loop
@@ -78,7 +82,9 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion, handler(flows, sources, apps, backends.blobs)))
+    asked = asked_for(settings, backends, ingestion, apps)
+    own = kinds(ingestion, handler(flows, sources, apps, backends.blobs))
+    jobs = Jobs(backends.documents, backends.queue, {**own, **asked.handlers})
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,
@@ -94,6 +100,8 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         ingestion=ingestion,
         ingestions=ingestions,
         jobs=jobs,
+        asked=asked,
+        orders=Orders(jobs, asked.orders),
         sweeper=Sweeper(jobs, apps.available),
         notes=Notes(backends.documents, ingestion, ingestions.submit),
         loop=loop,

@@ -225,7 +225,7 @@ class Counting:
     """A store that counts what is looked up by a query."""
 
     def __init__(self, store: DocumentStore) -> None:
-        self.get, self.commit, self.check = store.get, store.commit, store.check
+        self.get, self.commit, self.everything, self.check = store.get, store.commit, store.everything, store.check
         self.queries = 0
         self._query = store.query
 

@@ -12,9 +12,11 @@ import pytest
 from flask import Flask
 
 from service.backends.interfaces import Create, Hit, Search
+from service.jobs.erasure import Receipt, receipt_path, subject_of
 from service.models import Job, JobStatus, Passage, Scope, timestamp
 from service.proof.planting import plant_made
 from service.records import to_record
+from service.scope import shared
 from tests.kit.apps import write_app, write_flow
 from tests.kit.client import User, events
 from tests.kit.upstream import Upstream
@@ -34,6 +36,7 @@ BY_ID: dict[str, tuple[str, str, Any]] = {
     "jobs.cancel_job": ("POST", "jobs/{open}/cancel", None),
     "data.get_data": ("GET", "data/{data}", None),
     "data.delete_data": ("DELETE", "data/{data}", None),
+    "erasures.get_erasure": ("GET", "erasures/{erasure}", None),
 }
 LISTS: dict[str, tuple[str, str, Any]] = {
     "chats.list_chats": ("GET", "chats", None),
@@ -51,10 +54,26 @@ SHARED: dict[str, tuple[str, str, Any]] = {
     "documents.delete_shared_document": ("DELETE", "shared/documents/{document}", None),
     "documents.add_shared_document": ("POST", "shared/documents", None),
     "usage.get_app_usage": ("GET", "shared/usage", None),
+    "jobs.list_shared_jobs": ("GET", "shared/jobs", None),
+    "jobs.get_shared_job": ("GET", "shared/jobs/{made}", None),
+    "jobs.get_shared_artifact": ("GET", "shared/jobs/{made}/artifact", None),
+    "jobs.post_shared_job": ("POST", "shared/jobs", None),
+    "jobs.cancel_shared_job": ("POST", "shared/jobs/{open}/cancel", None),
+    "jobs.retry_shared_job": ("POST", "shared/jobs/{open}/retry", None),
 }
-ADMINS = {"documents.delete_shared_document", "documents.add_shared_document", "usage.get_app_usage"}
+ADMINS = {
+    "documents.delete_shared_document", "documents.add_shared_document", "usage.get_app_usage", "jobs.list_shared_jobs",
+    "jobs.get_shared_job", "jobs.get_shared_artifact", "jobs.post_shared_job", "jobs.cancel_shared_job", "jobs.retry_shared_job",
+}  # fmt: skip
 SERVICE = {"internal.run_job", "internal.sweep_jobs", "internal.object_finalized", "internal.data_written"}
-WRITES = {"chats.post_message", "documents.add_document", "data.put_data", "flows.run_flow", "jobs.retry_job"}
+WRITES = {
+    "chats.post_message",
+    "documents.add_document",
+    "data.put_data",
+    "flows.run_flow",
+    "jobs.retry_job",
+    "jobs.post_job",
+}
 PUBLIC = {
     "system.health", "system.ready", "system.config", "system.openapi", "sign_in.sign_in", "downloads.get_blob",
     "pages.index", "pages.reports", "pages.asset",
@@ -100,7 +119,15 @@ def plant_jobs(flask: Flask, scope: Scope, canary: str) -> dict[str, str]:
     now = timestamp()
     job = Job(id=waiting, kind="report", status=JobStatus.PENDING, input={}, created=now, updated=now, note=canary)
     backends.documents.commit(scope, [Create(("jobs", waiting), to_record(job))])
-    return {"job": ended, "open": waiting}
+    receipt = Receipt(
+        id=f"erasure-{scope.app}-{scope.user}",
+        subject=subject_of(scope),
+        status=JobStatus.COMPLETED,
+        created=now,
+        removed={canary: 1},
+    )
+    backends.documents.commit(shared(scope), [Create(receipt_path(receipt.id), to_record(receipt))])
+    return {"job": ended, "open": waiting, "erasure": receipt.id}
 
 
 def foreign_canaries(text: str, own: Seeded, everyone: list[Seeded]) -> list[str]:
@@ -169,18 +196,21 @@ def test_what_an_app_shares_is_its_admins_to_change_and_no_other_apps_to_see(fla
     ids = {}
     for app, admin in admins.items():
         made = admin.upload("rules.txt", f"Rule canary-shared-{app}".encode(), where="shared/documents")
-        ids[app] = admin.wait(made.json["id"], "shared/documents")["id"]
+        document = admin.wait(made.json["id"], "shared/documents")["id"]
+        jobs = plant_jobs(flask, Scope(app, None), f"canary-shared-{app}")
+        ids[app] = {"document": document, "made": jobs["job"], "open": jobs["open"]}
     for app, other in (("alpha", "beta"), ("beta", "alpha")):
         member, stranger = User(flask, "ada", app), admins[other]
         for endpoint, (method, path, _) in SHARED.items():
-            where = path.format(document=ids[app])
+            where = path.format(**ids[app])
             answer = stranger.call(method, where)
             assert f"canary-shared-{app}" not in answer.text
             assert answer.status_code == (404 if "{" in path else 415 if method == "POST" else 200), endpoint
             assert member.call(method, where).status_code == (403 if endpoint in ADMINS else 200), endpoint
-        assert admins[app].get(f"shared/documents/{ids[app]}").status_code == 200
+        assert admins[app].get(f"shared/documents/{ids[app]['document']}").status_code == 200
+        assert f"canary-shared-{app}" in admins[app].get("shared/jobs").text
         assert admins[app].get("shared/usage").status_code == 200
-        assert admins[app].call("DELETE", f"shared/documents/{ids[app]}").status_code == 204
+        assert admins[app].call("DELETE", f"shared/documents/{ids[app]['document']}").status_code == 204
 
 
 def test_prompts_hold_only_ones_own(everyone: list[Seeded], upstream: Upstream) -> None:

@@ -26,6 +26,12 @@ def place(scope: Scope, path: Path) -> Path:
     return paths.locate(scope, path)
 
 
+def check_user(scope: Scope) -> None:
+    """Raise `BadRequest` for a scope below which other scopes lie."""
+    if scope.user is None:
+        raise BadRequest("Everything is listed of a user alone.")
+
+
 def check_query(scope: Scope, query: Query) -> None:
     """Raise `BadRequest` for a query that means nothing."""
     if len(query.collection) % 2 == 0:

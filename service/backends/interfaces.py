@@ -8,7 +8,7 @@ Every method that touches data takes a `Scope` first and can reach nothing outsi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
 
@@ -121,6 +121,12 @@ class DocumentStore(Protocol):
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:
         """Apply all writes or none, at most 500, and return each one's new version (`""` for a delete)."""
+
+    def everything(self, scope: Scope, after: Path = (), limit: int = 500) -> list[Path]:
+        """Return the paths of all documents of a user's scope in a fixed order, behind `after`: whatever collection they lie in.
+
+        Also what lies below a document that is gone. The user's own record is not among them: it is the app's.
+        """
 
     def check(self) -> None: ...
 
@@ -293,6 +299,9 @@ class BlobStore(Protocol):
 
     def delete(self, scope: Scope, name: str) -> None:
         """Remove a file, which need not be there."""
+
+    def names(self, scope: Scope, prefix: str = "") -> Iterator[str]:
+        """Yield the names of a scope's own files that begin with `prefix`; what is put or removed meanwhile may be among them."""
 
     def check(self) -> None: ...
 

@@ -19,6 +19,8 @@ LONGEST_ID = 1500
 LONGEST_FILE_NAME = 180
 """Characters; file systems end at 255 bytes."""
 
+CUT = "%-"
+
 
 def root(scope: Scope) -> Path:
     """Return the encoded path that everything of a scope lies under."""
@@ -66,7 +68,12 @@ def file_name(text: str) -> str:
         raise BadRequest("A name must not be empty.")
     if len(name) <= LONGEST_FILE_NAME:
         return name
-    return f"{name[:80]}%-{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{name[:80]}{CUT}{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def is_cut(name: str) -> bool:
+    """Whether a file's name does not hold all of what it stands for."""
+    return CUT in name
 
 
 def quoted(text: str) -> str:

@@ -24,6 +24,7 @@ from service.cli.search import search
 from service.cli.serve import serve
 from service.cli.tokens import tokens
 from service.cli.usage import usage
+from service.cli.users import users
 from service.cli.vectors import vectors
 from service.errors import BrainstemError
 
@@ -61,6 +62,7 @@ for command in (
     config,
     apps,
     members,
+    users,
     documents,
     chat,
     search,

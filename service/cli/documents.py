@@ -70,6 +70,29 @@ def add(app: str, paths: tuple[str, ...], user: str, shared: bool, as_json: bool
         raise click.exceptions.Exit(1)
 
 
+@documents.command("reindex")
+@app_argument
+@click.option("--all", "everything", is_flag=True, help="Also what the present embedder has embedded already.")
+@json_option
+def reindex(app: str, everything: bool, as_json: bool) -> None:
+    """Read the documents of all users of APP anew, after another embedder was set, and wait for it.
+
+    What is there stays to be found meanwhile. Ends with 1 if a document could not be read; it stays as it was.
+    """
+    from service.cli.waiting import carried_out
+    from service.jobs.reindex import Reindex
+
+    opened = open_app(app, None)
+    job = carried_out(opened, opened.scope, "reindex", Reindex(everything=everything), quiet=as_json)
+    came_to = job.output or {}
+    if as_json:
+        print_json(came_to)
+    else:
+        click.echo(f"{count(came_to['documents'], 'document')} read anew, {came_to['unreadable']} could not be.")
+    if came_to["unreadable"]:
+        raise click.exceptions.Exit(1)
+
+
 def described(outcome: Outcome) -> dict[str, object]:
     from service.api.schemas import DocumentAnswer
 

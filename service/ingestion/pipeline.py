@@ -159,13 +159,44 @@ class Ingestion:
             self._save(scope, fenced, status=JobStatus.PROCESSING, done=0, total=0)
             chunks = self._read(scope, fenced.document)
             self._save(scope, fenced, total=len(chunks), written=max(len(chunks), fenced.document.written))
-            entries, tokens = self._embed(scope, fenced, chunks, progress)
-            self._store(scope, fenced.document, chunks, entries)
-            count, embedder = len(chunks), self._embedder.name
-            self._save(scope, fenced, status=JobStatus.COMPLETED, chunks=count, written=count, embedder=embedder)
+
+            def embedded(done: int) -> None:
+                self._save(scope, fenced, done=done)
+                progress(done, len(chunks), "Reading the document")
+
+            entries, tokens = self._embed(scope, fenced.document, chunks, job, embedded)
+            self._finish(scope, fenced, chunks, entries)
         except StoreError:
             self._clean_up(scope, fenced.document)
         return tokens
+
+    def refresh(self, scope: Scope, document_id: str, job: str, alive: Callable[[], None]) -> int:
+        """Read and embed a searchable document anew, and return the tokens that it took; it stays searchable meanwhile.
+
+        `alive` is called after each batch, and what it raises ends this. A document that is deleted or changed meanwhile is left to
+        whoever did that. Raises `NotFound` if its record or its file is gone, and `DocumentRejected`: it then stays as it was.
+        """
+        fenced = self._load(scope, document_id)
+        if fenced.document.status is not JobStatus.COMPLETED:
+            return 0
+        chunks = self._read(scope, fenced.document)
+        entries, tokens = self._embed(scope, fenced.document, chunks, job, lambda done: alive())
+        try:
+            self._save(scope, fenced, written=max(len(chunks), fenced.document.written))
+            self._finish(scope, fenced, chunks, entries)
+        except StoreError:
+            self._clean_up(scope, fenced.document)
+        return tokens
+
+    def is_current(self, document: Document, since: str | None = None) -> bool:
+        """Whether a document was embedded by the present embedder and, with `since`, read since then."""
+        return document.embedder == self._embedder.name and (since is None or document.read >= since)
+
+    def _finish(self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
+        self._store(scope, fenced.document, chunks, entries)
+        count, embedder = len(chunks), self._embedder.name
+        done = {"chunks": count, "written": count, "embedder": embedder, "read": timestamp()}
+        self._save(scope, fenced, status=JobStatus.COMPLETED, **done)
 
     def renew(self, scope: Scope, document_id: str, job: str) -> list[Write]:
         """Return the writes by which a document that was not ingested waits for another job; raises `NotFound` or `Conflict`."""
@@ -222,11 +253,10 @@ class Ingestion:
         return chunks
 
     def _embed(
-        self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk], progress: Progress
+        self, scope: Scope, document: Document, chunks: Sequence[Chunk], job: str, embedded: Callable[[int], None]
     ) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
         tokens = 0
-        document = fenced.document
         attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays again
         for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
             start = time.monotonic()
@@ -240,12 +270,11 @@ class Ingestion:
                 input_tokens=embeddings.tokens,
                 estimated=embeddings.estimated,
                 total_ms=(time.monotonic() - start) * 1000,
-                job=document.job,
+                job=job,
             )
             self._documents.commit(scope, [ledger_write(call)])
-            done, tokens = len(entries) + len(batch), tokens + embeddings.tokens
-            self._save(scope, fenced, done=done)
-            progress(done, len(chunks), "Reading the document")
+            tokens += embeddings.tokens
+            embedded(len(entries) + len(batch))
             entries += [
                 Entry(passage_of(document, piece, shared=scope.user is None), vector, self._embedder.name)
                 for piece, vector in zip(batch, embeddings.vectors, strict=True)

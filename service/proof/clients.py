@@ -23,7 +23,19 @@ SCRIPT = Path(__file__).with_name("clients.mjs")
 SECONDS = 300
 NEEDS = "Node.js and the package `firebase` in ./node_modules"
 NO_EMULATORS = "the client SDK against the rules: it takes the Firebase emulators (`--emulators`)."
-COLLECTIONS = ("chats", "turns", "recent", "documents", "chunks", "jobs", "calls", "data", "users", "vectors")
+COLLECTIONS = (
+    "chats",
+    "turns",
+    "recent",
+    "documents",
+    "chunks",
+    "jobs",
+    "calls",
+    "data",
+    "users",
+    "vectors",
+    "erasures",
+)
 
 
 @dataclass(frozen=True, slots=True)

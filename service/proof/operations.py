@@ -11,6 +11,9 @@ from service.proof.world import DIARY, Belongings
 
 Kind = Literal["one", "list", "write", "service"]
 
+ERASURE = {"kind": "erasure", "input": {"user": "nobody-at-all", "confirm": "nobody-at-all"}}
+"""A job of an app's that does nobody any harm."""
+
 FORM = "multipart/form-data; boundary=proof"
 
 
@@ -45,6 +48,7 @@ TARGETS = (
     Target("jobs.get_artifact", "one", "GET", "jobs/{made}/artifact", canary=False),
     Target("jobs.cancel_job", "one", "POST", "jobs/{job}/cancel", canary=False),
     Target("jobs.retry_job", "one", "POST", "jobs/{job}/retry", canary=False),
+    Target("erasures.get_erasure", "one", "GET", "erasures/{erasure}"),
     Target("data.get_data", "one", "GET", "data/{data}"),
     Target("data.delete_data", "one", "DELETE", "data/{data}"),
     Target("chats.list_chats", "list", "GET", "chats"),
@@ -68,6 +72,33 @@ TARGETS = (
         "documents.add_shared_document", "write", "POST", "shared/documents", FORM, "admin", shared=True, canary=False
     ),
     Target("usage.get_app_usage", "list", "GET", "shared/usage", role="admin", shared=True),
+    Target("jobs.post_job", "write", "POST", "jobs", {"kind": "export"}, canary=False),
+    Target("jobs.list_shared_jobs", "list", "GET", "shared/jobs", role="admin", shared=True),
+    Target("jobs.get_shared_job", "one", "GET", "shared/jobs/{app_made}", role="admin", shared=True),
+    Target(
+        "jobs.get_shared_artifact",
+        "one",
+        "GET",
+        "shared/jobs/{app_made}/artifact",
+        None,
+        "admin",
+        shared=True,
+        canary=False,
+    ),
+    Target("jobs.post_shared_job", "write", "POST", "shared/jobs", ERASURE, "admin", shared=True, canary=False),
+    Target(
+        "jobs.cancel_shared_job",
+        "one",
+        "POST",
+        "shared/jobs/{app_job}/cancel",
+        None,
+        "admin",
+        shared=True,
+        canary=False,
+    ),
+    Target(
+        "jobs.retry_shared_job", "one", "POST", "shared/jobs/{app_job}/retry", None, "admin", shared=True, canary=False
+    ),
 )
 BY_NAME = {target.name: target for target in TARGETS}
 
@@ -101,7 +132,10 @@ def ids(mine: Belongings, shared: str) -> dict[str, str]:
         "data": mine.data,
         "job": mine.job,
         "made": mine.made,
+        "erasure": mine.erasure,
         "shared": shared,
+        "app_made": f"made-of-{mine.app}",
+        "app_job": f"job-of-{mine.app}",
     }
 
 
@@ -111,7 +145,10 @@ ABSENT = {
     "data": "data-00000000",
     "job": "0" * 32,
     "made": "0" * 32,
+    "erasure": "0" * 32,
     "shared": "0" * 32,
+    "app_made": "made-of-none",
+    "app_job": "job-of-none",
 }
 """Ids of the same form that nothing has."""
 

@@ -14,13 +14,14 @@ from service.chunks import group_writes
 from service.context import documents_path
 from service.errors import ConfigError, Unavailable
 from service.ingestion.pipeline import passage_of
+from service.jobs.erasure import Receipt, receipt_path, subject_of
 from service.models import Artifact, Call, Chunk, Document, Job, JobStatus, Role, Scope, timestamp
 from service.proof.canaries import Canaries, probe
 from service.proof.client import Answer, Client, Request
 from service.proof.model import Model
 from service.proof.world import ADMIN, APPS, DISABLED, PAIRS, THIEVES, VICTIMS, Belongings, World
 from service.records import to_record
-from service.scope import of_job
+from service.scope import of_job, shared
 from service.services import Services
 
 TWIN = b"The zebra lives in the long grass of the savannah, and keeps its secret there.\n"
@@ -73,6 +74,7 @@ def plant_shared(services: Services, canaries: Canaries, app: str) -> tuple[str,
     owner, word = f"{app}/shared", probe()
     text = PROSE.format(probe=word, canary=canaries.new(owner))
     plant_document(services, of_job(app, None), "twin.txt", TWIN)
+    plant_made(services, of_job(app, None), f"made-of-{app}", canaries.new(f"{app}/admins"))
     return plant_document(services, of_job(app, None), f"shared {canaries.new(owner)}.txt", text.encode()), word
 
 
@@ -86,6 +88,7 @@ def plant_files(services: Services, canaries: Canaries, mine: Belongings) -> Bel
     services.backends.blobs.put(scope, f"uploads/{mine.upload}", io.BytesIO(upload), "text/plain")
     pending = plant_job(services, scope, mine.job, f"waiting {canaries.new(mine.owner)}.txt")
     plant_made(services, scope, mine.made, canaries.new(mine.owner))
+    plant_receipt(services, scope, mine.erasure, canaries.new(mine.owner))
     return replace(mine, document=document, twin=twin, pending=pending)
 
 
@@ -141,6 +144,13 @@ def plant_made(services: Services, scope: Scope, job: str, content: str) -> None
         artifacts=(made,),
     )
     services.backends.documents.commit(scope, [Create(("jobs", job), to_record(ended))])
+
+
+def plant_receipt(services: Services, scope: Scope, name: str, kind: str) -> None:
+    """Store the receipt of an erasure of a user who began anew."""
+    now, subject = timestamp(), subject_of(scope)
+    receipt = Receipt(id=name, subject=subject, status=JobStatus.COMPLETED, created=now, ended=now, removed={kind: 1})
+    services.backends.documents.commit(shared(scope), [Set(receipt_path(name), to_record(receipt))])
 
 
 def plant_call(services: Services, app: str, user: str) -> None:

@@ -11,7 +11,7 @@ from service.models import JSON, timestamp
 from service.proof import index
 from service.proof.attacks.scene import Scene
 from service.proof.client import Answer, Client, Request
-from service.proof.operations import BY_NAME, FORM, PUBLIC, SERVICE, TARGETS, ids, internal, upload
+from service.proof.operations import FORM, PUBLIC, SERVICE, TARGETS, ids, internal, upload
 from service.proof.planting import plant_job
 from service.proof.world import ADMIN, DIARY, FUNCTIONS, ORIGIN, Belongings
 from service.scope import of_job
@@ -57,8 +57,11 @@ class Positives:
                 headers = world.headers(victim.app, victim.user)
                 self.call(target.request(victim.app, named), headers, sees=sees if target.canary else "")
         admin = world.headers(victim.app, ADMIN, "admin")
-        usage = BY_NAME["usage.get_app_usage"]
-        self.call(usage.request(victim.app, {}), admin, sees=f"{victim.app}/admins")
+        for target in TARGETS:
+            if target.method == "GET" and target.role == "admin":
+                self.call(
+                    target.request(victim.app, named), admin, sees=f"{victim.app}/admins" if target.canary else ""
+                )
         headers = world.headers(victim.app, victim.user)
         self.call(Request("GET", "/v1/apps"), headers, sees=f"{victim.app}/members")
         for path, cursor in self.scene.cursors.get(victim.owner, []):
@@ -94,8 +97,10 @@ class Positives:
             "chat": spare.chat,
             "data": spare.data,
             "job": spare.job,
+            "app_job": f"job-of-{app}",
         }
         plant_job(self.scene.services, of_job(app, ADMIN), spare.job, "spare.md")
+        plant_job(self.scene.services, of_job(app, None), f"job-of-{app}", "spare.md")
         named = {name: str(value) for name, value in made.items()}
         writes = [
             target for target in TARGETS if target.body is not FORM and target.method != "GET" and target.kind != "list"

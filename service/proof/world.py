@@ -41,6 +41,7 @@ class Belongings:
     data: str = field(default_factory=lambda: f"data-{token_hex(4)}")
     job: str = field(default_factory=lambda: token_hex(16))
     made: str = field(default_factory=lambda: token_hex(16))
+    erasure: str = field(default_factory=lambda: token_hex(16))
     upload: str = field(default_factory=lambda: f"upload-{token_hex(4)}.txt")
     probe: str = field(default_factory=probe)
     question: str = ""

@@ -121,6 +121,22 @@ def test_names_that_differ_are_files_that_differ(blobs: BlobStore, ada: Scope) -
     assert [name for name in distinct if not is_there(blobs, ada, name)] == ["a"]
 
 
+def test_the_names_of_a_scope_are_listed(blobs: BlobStore, ada: Scope, scopes: list[Scope]) -> None:
+    distinct = list(dict.fromkeys(NAMES))
+    assert list(blobs.names(ada)) == []
+    for scope in scopes:
+        put(blobs, scope, b"x")
+    for name in distinct:
+        put(blobs, ada, b"x", name)
+    assert sorted(blobs.names(ada)) == sorted([*distinct, NAME])
+    assert list(blobs.names(Scope(ada.app, None))) == [NAME]
+    assert sorted(blobs.names(ada, "a/")) == sorted(name for name in distinct if name.startswith("a/"))
+    for name in list(blobs.names(ada)):
+        blobs.delete(ada, name)
+    assert list(blobs.names(ada)) == []
+    assert all(is_there(blobs, scope) for scope in scopes if scope != ada)
+
+
 @pytest.mark.parametrize("name", ["", "x" * 1025, "é" * 513, "\ud800"], ids=lambda name: str(len(name)))
 def test_a_name_that_no_store_takes_is_refused(blobs: BlobStore, ada: Scope, name: str) -> None:
     with pytest.raises(BadRequest):

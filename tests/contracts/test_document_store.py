@@ -682,5 +682,29 @@ def test_a_reader_never_sees_half_a_commit(documents: DocumentStore, ada: Scope,
     assert [read(documents, ada, path).data for path in pair] == [{"n": 99}, {"n": 99}]
 
 
+def test_everything_of_a_user_is_listed_page_by_page(documents: DocumentStore, ada: Scope, scopes: list[Scope]) -> None:
+    others = [scope for scope in scopes if scope != ada]
+    for scope in others:
+        documents.commit(scope, [Set(("chats", "c1"), {"of": "others"})])
+    stored = [
+        *(("data", f"d{n}") for n in range(5)),
+        ("chats", "c1", "turns", "t1"),
+        ("chats", "gone", "turns", "t/1"),
+        ("unheard-of", "x"),
+        ("documents", "d1", "chunks", "0"),
+        ("data", "a%2Fb"),
+    ]
+    documents.commit(ada, [Set(path, {"n": 1}) for path in stored])
+    found: list[Path] = []
+    while page := documents.everything(ada, found[-1] if found else (), 3):
+        found += page
+    assert sorted(found) == sorted(stored)
+    documents.commit(ada, [Delete(path) for path in found])
+    assert documents.everything(ada) == []
+    with pytest.raises(BadRequest):
+        documents.everything(Scope(ada.app, None))
+    assert all(documents.get(scope, ("chats", "c1"))[0] for scope in others)
+
+
 def test_it_is_ready(documents: DocumentStore) -> None:
     documents.check()

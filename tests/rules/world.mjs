@@ -73,6 +73,9 @@ export const SHARED = [
   "apps/APP/shared/knowledge/documents/d1/chunks/0",
   "apps/APP/vectors/v1",
   "apps/APP/jobs/j1",
+  "apps/APP/outbox/j1",
+  "apps/APP/deadLetters/j1",
+  "apps/APP/erasures/e1",
   "apps/APP/calls/k1",
   "apps/APP/permalinks/p1",
   "apps/APP/data/profile",
@@ -81,7 +84,7 @@ export const SHARED = [
   "anything/x",
 ];
 
-export const GROUPS = ["users", "chats", "turns", "recent", "documents", "chunks", "jobs", "outbox", "deadLetters", "calls", "data", "vectors", "searchable"];
+export const GROUPS = ["users", "chats", "turns", "recent", "documents", "chunks", "jobs", "outbox", "deadLetters", "calls", "data", "vectors", "searchable", "erasures"];
 
 export const uids = () => [...Object.values(ACTORS).flatMap((actor) => actor.uid ?? []), VICTIM];
 

@@ -8,6 +8,7 @@ import hmac
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from service.models import Scope
 from service.records import learned
 
 STORE = "The blob store"
+SUFFIX, NAME_SUFFIX = ".blob", ".name"
+"""A file whose name is cut has its whole name in another file beside it."""
+
 PIECE_BYTES = 1 << 20
 MAX_NAME_BYTES = 1024
 """As in Cloud Storage."""
@@ -60,6 +64,8 @@ class FileBlobs:
             blob = copy(content, descriptor)
             with available(STORE):
                 private_folder(self._data_dir, *path.parent.relative_to(self._data_dir).parts)
+                if paths.is_cut(path.stem):
+                    path.with_suffix(NAME_SUFFIX).write_text(name, encoding="utf-8")
                 os.replace(draft, path)
                 sync_folders(path.parent, self._data_dir)
         except BaseException:
@@ -95,8 +101,18 @@ class FileBlobs:
         return self.open(grant.scope, grant.name), grant.filename
 
     def delete(self, scope: Scope, name: str) -> None:
+        path = self._path(scope, name)
         with available(STORE):
-            self._path(scope, name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            path.with_suffix(NAME_SUFFIX).unlink(missing_ok=True)
+
+    def names(self, scope: Scope, prefix: str = "") -> Iterator[str]:
+        folder = self._path(scope, "x").parent
+        with available(STORE):
+            files = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+        for file in files:
+            if (name := name_of(file)) is not None and name.startswith(prefix):
+                yield name
 
     def check(self) -> None:
         with available(STORE), tempfile.TemporaryFile(dir=private_folder(self._data_dir, "blobs", "drafts")) as file:
@@ -105,13 +121,22 @@ class FileBlobs:
     def _path(self, scope: Scope, name: str) -> Path:
         # Encoded names hold no dot, so a file (`x.blob`) can never be where a folder (`users`) must be.
         folders = [paths.file_name(paths.decode(segment)) for segment in paths.root(scope)]
-        file = paths.file_name(name) + ".blob"
+        file = paths.file_name(name) + SUFFIX
         if len(name.encode()) > MAX_NAME_BYTES:
             raise BadRequest("A blob's name must not be longer than 1024 bytes.")
         return self._data_dir.joinpath("blobs", *folders, file)
 
     def _key(self) -> bytes:
         return key(self._data_dir, "blobs.key", lambda: token_bytes(32))
+
+
+def name_of(file: Path) -> str | None:
+    """Return the name of the blob that a file holds, None if it was removed just now."""
+    if not paths.is_cut(file.stem):
+        return paths.decode(file.stem)
+    with available(STORE), suppress(FileNotFoundError):
+        return file.with_suffix(NAME_SUFFIX).read_text(encoding="utf-8")
+    return None
 
 
 def copy(content: BinaryIO, descriptor: int) -> Blob:

@@ -33,6 +33,9 @@ PUT = f"{INSERT} UPDATE SET data = excluded.data, version = excluded.version, so
 CHANGE = "UPDATE documents SET data = ?, version = ? WHERE rowid = ?"
 MOVE = "UPDATE documents SET sorted = ? WHERE rowid = ?"
 
+EVERYTHING = """SELECT collection, id FROM documents WHERE collection > ?1 AND collection < ?2 AND (collection, id) > (?3, ?4)
+    ORDER BY collection, id LIMIT CAST(?5 AS INTEGER)"""
+
 SURELY_FITS = 32_768
 """Characters of JSON. Firestore counts at most 16 bytes for one of them (32 for `{}`), so this is far from 1 MiB."""
 
@@ -97,6 +100,15 @@ class SQLiteDocuments:
             return [apply(connection, where, write, version) for where, write in zip(places, writes, strict=True)]
 
         return self._database.commit(apply_all)
+
+    def everything(self, scope: Scope, after: Path = (), limit: int = 500) -> list[Path]:
+        checks.check_user(scope)
+        root = "/".join(paths.root(scope))
+        # What lies below a path begins with it and a slash, and "0" is the character behind the slash.
+        values = [f"{root}/", f"{root}0", *(place(scope, after) if after else ("", "")), str(limit)]
+        found = self._database.fetch(EVERYTHING, values)
+        below = len(root) + 1
+        return [tuple(map(paths.decode, f"{collection}/{name}"[below:].split("/"))) for collection, name in found]
 
     def check(self) -> None:
         self._database.commit(lambda connection: connection.execute("SELECT 1 FROM documents LIMIT 1").fetchone())

@@ -93,8 +93,9 @@ def plain_lists(actor: str, thief: Visitor) -> Iterator[Attempt]:
     for target in lists(thief):
         yield attempt("path", actor, "a listing", target.name, target.request(thief.app, {}), thief, 200)
     if thief.user == "root":
-        usage = BY_NAME["usage.get_app_usage"]
-        yield attempt("path", actor, "an app's usage", usage.name, usage.request(thief.app, {}), thief, 200)
+        for target in TARGETS:
+            if target.kind == "list" and target.role == "admin":
+                yield attempt("path", actor, "an app's listing", target.name, target.request(thief.app, {}), thief, 200)
     yield attempt("path", actor, "the list of apps", LIST_APPS, Request("GET", "/v1/apps"), thief, 200)
 
 

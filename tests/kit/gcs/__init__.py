@@ -83,6 +83,8 @@ class StorageServer:
         self.down: Fault | None = None
         """What every request meets."""
         self.now: Callable[[], datetime] | None = None
+        self.longest_page = 7
+        """Names on one page of a list."""
         self.lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -265,9 +267,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_list(self, bucket: str) -> None:
         self.kit.buckets.demand(bucket)
-        names = sorted(name for held, name in self.kit.buckets.objects if held == bucket)
-        items = [{"name": name} for name in names[: int(self.query.get("maxResults", "1000"))]]
-        self.answer(200, {"kind": "storage#objects", "items": items})
+        prefix, behind = self.query.get("prefix", ""), self.query.get("pageToken", "")
+        most = min(int(self.query.get("maxResults", "1000")), self.kit.longest_page)
+        objects = dict(self.kit.buckets.objects)
+        names = sorted(name for held, name in objects if held == bucket and name.startswith(prefix) and name > behind)
+        items = [objects[bucket, name].resource for name in names[:most]]
+        more = {"nextPageToken": names[most - 1]} if len(names) > most else {}
+        self.answer(200, {"kind": "storage#objects", "items": items, **more})
 
     def do_signed(self, bucket: str, name: str) -> None:
         headers = {key.lower(): value for key, value in self.headers.items()}

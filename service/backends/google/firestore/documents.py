@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from secrets import token_urlsafe
 
-from service.backends import checks
+from service.backends import checks, paths
 from service.backends.checks import COMMIT
 from service.backends.google.firestore.connection import Connection, Deadline, Failed, Message
 from service.backends.google.firestore.indexes import APP
@@ -79,6 +79,17 @@ class FirestoreDocuments:
                 return self._confirmed(places, writes, mark, deadline)
             raise failures.mapped(failed, WHAT, conditional=any(map(is_conditional, writes))) from None
         return [version(result.update_time) for result in reply.write_results]
+
+    def everything(self, scope: Scope, after: Path = (), limit: int = 500) -> list[Path]:
+        from service.backends.google.firestore import statements
+
+        checks.check_user(scope)
+        behind = checks.place(scope, after) if after else ()
+        request = statements.run_everything(self._connection, paths.root(scope), behind, limit)
+        found = [
+            self._place(reply.document.name) for reply in self._send("RunQuery", request) if reply.HasField("document")
+        ]
+        return [tuple(map(paths.decode, place[len(paths.root(scope)) :])) for place in found]
 
     def check(self) -> None:
         """Read a document that need not be there."""

@@ -68,6 +68,21 @@ def run_query(connection: Connection, scope: Scope, query: Query) -> Message:
     return messages.RunQueryRequest(parent=under, structured_query=statement)
 
 
+def run_everything(connection: Connection, root: Path, behind: Path, limit: int) -> Message:
+    """Return the request for the names of all documents below a place, also below those that are gone, without their fields."""
+    statement = StructuredQuery(
+        select=StructuredQuery.Projection(fields=[reference(NAME)]),
+        # Without a name, it selects every collection.
+        from_=[StructuredQuery.CollectionSelector(all_descendants=True)],
+        order_by=[StructuredQuery.Order(field=reference(NAME), direction=StructuredQuery.ASCENDING)],
+        limit={"value": limit},
+    )
+    if behind:
+        statement.start_at.values.append(Value(reference_value=connection.name(behind)))
+        statement.start_at.before = False
+    return messages.RunQueryRequest(parent=connection.name(root), structured_query=statement)
+
+
 def of_app(connection: Connection, parent: Sequence[str], collection: str) -> list[Message]:
     """Return the filters that bound a collection group to an app.
 

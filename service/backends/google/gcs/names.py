@@ -30,11 +30,30 @@ def object_name(scope: Scope, name: str) -> str:
         raise BadRequest("A blob's name must be text that UTF-8 can hold.") from exc
     if not 0 < length <= MAX_NAME_BYTES:
         raise BadRequest("A blob's name must not be empty or longer than 1024 bytes.")
-    root = "/".join(short(segment) for segment in paths.root(scope))
+    root = root_of(scope)
     plain = f"{root}/{name}"
     if is_plain(scope, name) and len(plain.encode()) <= MAX_NAME_BYTES:
         return plain
     return f"{root}/{ENCODED}/{paths.file_name(name)}"
+
+
+def root_of(scope: Scope) -> str:
+    """What the objects of a scope lie below."""
+    return "/".join(short(segment) for segment in paths.root(scope))
+
+
+def is_encoded(scope: Scope, where: str) -> bool:
+    """Whether an object of a scope lies where its blob's name is encoded."""
+    return where.startswith(f"{root_of(scope)}/{ENCODED}/")
+
+
+def blob_name(scope: Scope, where: str, told: str | None) -> str | None:
+    """Return the name of the blob that an object holds, None for what is no blob of this scope."""
+    name = where.removeprefix(f"{root_of(scope)}/")
+    if is_encoded(scope, where):
+        file = name.removeprefix(f"{ENCODED}/")
+        return told if told is not None or paths.is_cut(file) else paths.decode(file)
+    return name if is_plain(scope, name) else None
 
 
 def is_plain(scope: Scope, name: str) -> bool:

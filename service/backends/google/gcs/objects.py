@@ -9,9 +9,10 @@ import base64
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from service.config import Settings
 
@@ -35,6 +36,10 @@ SILENCE = (1.0, 3.0)
 UPLOAD_SILENCE = (2.0, 10.0)
 BYTES_A_SECOND = 500_000
 """How slow an upload may be before it is not tried again."""
+
+PAGE = 1000
+TOLD = "brainstem-name"
+"""The metadata that holds a blob's name, percent-encoded, for metadata is ASCII."""
 
 PIECE_BYTES = 8 << 20
 """What of a larger upload is in memory at once. Emulators take an upload as one piece."""
@@ -96,8 +101,8 @@ class Objects:
                 raise
             return blob.generation or 0
 
-    def write(self, name: str, content: Content, generation: int) -> None:
-        """Write an object whole, unless it has another generation by then."""
+    def write(self, name: str, content: Content, generation: int, told: str | None = None) -> None:
+        """Write an object whole, unless it has another generation by then; `told` is the blob's name, if the object's does not tell it."""
         from google.api_core.exceptions import PreconditionFailed
 
         from service.backends.google.gcs import failures
@@ -105,6 +110,8 @@ class Objects:
         with failures.mapping():
             blob = self.blob(name)
             blob.crc32c = content.crc32c
+            if told is not None:
+                blob.metadata = {TOLD: quote(told, safe="")}
             blob.cache_control = "private, no-store"
             blob.chunk_size = None if self.emulator else PIECE_BYTES
             content.file.seek(content.start)
@@ -158,6 +165,24 @@ class Objects:
 
         with failures.mapping():
             return failures.policy(TRYING_SECONDS)(ask)()
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the name of each object that begins with a prefix, and the name that it was told to be a blob's."""
+        from service.backends.google.gcs import failures
+
+        with failures.mapping():
+            bucket = self._open()
+            listed = bucket.client.list_blobs(
+                bucket,
+                prefix=prefix,
+                page_size=PAGE,
+                fields="items(name,metadata),nextPageToken",
+                retry=failures.policy(TRYING_SECONDS),
+                timeout=SILENCE,
+            )
+            for blob in listed:
+                told = (blob.metadata or {}).get(TOLD)
+                yield blob.name, told and unquote(told)
 
     def check(self) -> None:
         """Raise `Unavailable` if the bucket is not there or we may not read it."""

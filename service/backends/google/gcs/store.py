@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from service.backends.google.gcs.names import object_name
+from service.backends.google.gcs.names import blob_name, is_encoded, object_name, root_of
 from service.backends.google.gcs.objects import SERVER, Content, Deadline, Objects, encoded
 from service.backends.interfaces import Blob, Secrets
 from service.config import Settings
@@ -51,7 +51,8 @@ class CloudStorage:
             # What changes the object from here on is our own write whose reply was lost, or another's, which is as if it had come
             # just after ours: neither must be written over. (One hole is left: a new file that is deleted in the very moment
             # between a lost reply and the next attempt comes back.)
-            self._objects.write(where, upload, self._objects.generation(where, Deadline()))
+            told = name if is_encoded(scope, where) else None
+            self._objects.write(where, upload, self._objects.generation(where, Deadline()), told)
         return blob
 
     def open(self, scope: Scope, name: str) -> BinaryIO:
@@ -80,6 +81,13 @@ class CloudStorage:
         # An attempt that is repeated must not remove what was put after the first one took effect.
         if generation := self._objects.generation(where, deadline):
             self._objects.remove(where, generation, deadline)
+
+    def names(self, scope: Scope, prefix: str = "") -> Iterator[str]:
+        """Yield them as pages come; those of what an app shares lie among its users', all of which are passed over."""
+        for where, stated in self._objects.listed(f"{root_of(scope)}/"):
+            name = blob_name(scope, where, stated)
+            if name is not None and name.startswith(prefix):
+                yield name
 
     def check(self) -> None:
         self._objects.check()
