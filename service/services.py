@@ -19,6 +19,7 @@ from service.jobs.kinds import Ingestions, kinds
 from service.jobs.sweeper import Sweeper
 from service.loop import Loop
 from service.members import Members
+from service.queues import caps
 from service.readiness import Readiness
 from service.usage import Usage
 
@@ -73,7 +74,8 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion))
+    windows = {queue: cap.window for queue, cap in caps(settings).items()}
+    jobs = Jobs(backends.documents, backends.queue, kinds(ingestion), windows=windows)
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,

@@ -23,7 +23,7 @@ FLOORS: list[list[str]] = [
         "service.prompt_template",
     ],
     ["service.apps", "service.config"],
-    ["service.scope"],
+    ["service.scope", "service.queues"],
     ["service.backends.interfaces"],
     [
         "service.backends.paths",

@@ -23,7 +23,7 @@ from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Scope
 from service.proof.process import free_port
 from tests.kit.apps import write_app
-from tests.kit.cloud_tasks import ACCOUNT, QUEUE, Receiver, TasksServer
+from tests.kit.cloud_tasks import ACCOUNT, PATHS, Receiver, TasksServer
 from tests.kit.server import Server
 from tests.kit.tokens import new_key
 from tests.kit.upstream import Upstream
@@ -82,13 +82,18 @@ def test_a_task_is_what_the_service_takes(
     assert sorted(json.loads(delivery.body)["job"] for delivery in tasks.deliveries) == ["j1", "j2"]
     for delivery in tasks.deliveries:
         sent = json.loads(delivery.body)
-        assert sent == {"app": "alpha", "user": "ada" if sent["job"] == "j1" else None, "job": sent["job"]}
+        assert sent == {
+            "app": "alpha",
+            "user": "ada" if sent["job"] == "j1" else None,
+            "job": sent["job"],
+            "queue": "batch",
+        }
         assert delivery.headers["Content-Type"] == "application/json"
         token = delivery.headers["Authorization"].removeprefix("Bearer ")
         claims = jwt.decode(token, KEY.public_key(), algorithms=["RS256"], audience=settings.service_url)
         assert (claims["email"], claims["email_verified"]) == (ACCOUNT, True)
     for request in tasks.asked("CreateTask"):
-        assert request.parent == QUEUE
+        assert request.parent == PATHS["batch"]
         assert request.task.http_request.url == f"{settings.service_url}/internal/jobs/run"
         assert request.task.dispatch_deadline.ToSeconds() == 1800
         assert not request.task.HasField("schedule_time")
