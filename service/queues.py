@@ -16,13 +16,15 @@ ATTEMPTS = 10
 
 LEAST_WINDOW = 4
 DOUBLINGS = 5
+MOST_PER_SECOND = 500
+"""The most that Cloud Tasks takes: what 0, no limit, comes to there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
     """What a queue may do: `workers` jobs at once in each process, `concurrent` in all of them together.
 
-    `per_second` are begun in a second, and as many at once after a rest. In the cloud, what failed is delivered again after `least`
+    `per_second` are begun in a second (0 is no limit), and as many at once after a rest. In the cloud, what failed is delivered again after `least`
     to `longest` seconds, later each time: jobs that fail four times are given up, and a short outage is to be outlasted.
     """
 
@@ -63,7 +65,7 @@ def gcloud(settings: Settings) -> Iterator[str]:
             "project": settings.google_cloud_project,
             "location": settings.google_cloud_region,
             "max-concurrent-dispatches": max(1, cap.concurrent),
-            "max-dispatches-per-second": f"{cap.per_second:g}",
+            "max-dispatches-per-second": f"{cap.per_second or MOST_PER_SECOND:g}",
             "max-attempts": ATTEMPTS,
             "min-backoff": f"{cap.least}s",
             "max-backoff": f"{cap.longest}s",

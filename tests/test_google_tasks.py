@@ -173,6 +173,58 @@ def test_nothing_is_lost_however_the_queue_delivers(
     assert set(done) >= {address.id for address in addresses if address not in unacknowledged}
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_queue_whose_worker_is_overloaded_goes_slower_and_the_others_do_not(
+    queue: CloudTasks, tasks: TasksServer, port: int, status: int
+) -> None:
+    overloaded = threading.Event()
+    overloaded.set()
+
+    def run(address: JobAddress) -> None:
+        if overloaded.is_set() and address.id.startswith("slow"):
+            raise RuntimeError
+
+    receiver = Receiver(port, run)
+    receiver.refusal = status
+    for n in range(20):
+        queue.enqueue(JobAddress(ADA, f"slow{n}"), queue="ingest")
+    tasks.wait(lambda: len(tasks.deliveries) >= 4)
+    for n in range(20):
+        queue.enqueue(JobAddress(ADA, f"quick{n}"), queue="interactive")
+    tasks.wait(lambda: sum(delivery.status == 204 for delivery in tasks.deliveries) == 20)
+    # Unhindered, twenty tasks with pauses of 0.2 s at most would have failed many times as often.
+    assert tasks.throttles[PATHS["ingest"]].gap > 0
+    assert sum(delivery.status == status for delivery in tasks.deliveries) < 60
+    overloaded.clear()
+    tasks.wait(lambda: not tasks.tasks, 30)
+    receiver.end()
+
+
+def test_a_queue_keeps_to_its_caps_whatever_comes_twice_or_in_another_order(
+    queue: CloudTasks, tasks: TasksServer, port: int
+) -> None:
+    tasks.behaviour.concurrent, tasks.behaviour.per_second = {"ingest": 3}, {"ingest": 40.0}
+    tasks.behaviour.shuffled = True
+    lock, running, most, times = threading.Lock(), [0], [0], list[float]()
+
+    def run(address: JobAddress) -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            times.append(time.monotonic())
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+
+    receiver = Receiver(port, run)
+    for n in range(80):
+        queue.enqueue(JobAddress(ADA, f"j{n}"), queue="ingest", delay=0.2 * (n % 2))
+    tasks.wait(lambda: not tasks.tasks, 30)
+    assert most[0] <= 3
+    assert times[-1] - times[0] > 0.9  # forty at once after a rest, then forty in a second
+    receiver.end()
+
+
 def test_a_queue_that_hangs_or_is_not_there_is_unavailable_in_five_seconds(
     queue: CloudTasks, tasks: TasksServer, settings: Settings
 ) -> None:

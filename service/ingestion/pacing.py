@@ -20,18 +20,22 @@ PATIENCE_SECONDS = 120.0
 """So long a batch waits within its job's attempt; then the job is put off, and its worker free for others."""
 
 REMEMBERED_SECONDS = 60.0
-FASTER = 1.01
+FASTER, MUCH_FASTER = 1.01, 1.5
 SLOWER = 0.9
-SLOWEST = 0.2
+SLOWEST = 0.02
+ENOUGH = 5
+"""From so many answers between two refusals a pace is known; before, it is looked for in larger steps."""
+
 LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Pace:
-    """Says when the next call may be made, by what became of those before; `clock` tells seconds."""
+    """Says when the next call may be made, by what became of those before."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._per_second = 0.0  # no limit is known
+        self._is_known = False
         self._next = 0.0
         self._refused_at = 0.0
         self._refusals = 0
@@ -52,32 +56,34 @@ class Pace:
         with self._changed:
             self._answered.append(time.monotonic())
             self._refusals = 0
-            self._per_second *= FASTER
+            self._per_second *= FASTER if self._is_known else MUCH_FASTER
 
     def refused(self, begun: float, retry_after: float | None) -> None:
         """Have everybody wait; `begun` is the moment of the call, for those who were under way together are refused once."""
         with self._changed:
             now = time.monotonic()
+            pause = retry_after or min(2.0**self._refusals, LONGEST_PAUSE_SECONDS)
             if begun >= self._refused_at:
-                self._per_second = self._measured(now)
+                self._measure(now, pause)
                 self._refused_at = now
                 self._refusals += 1
                 self._answered.clear()
             # Chance keeps processes apart; it guards nothing.
-            pause = retry_after or min(2.0 ** (self._refusals - 1), LONGEST_PAUSE_SECONDS)
             self._next = max(self._next, now + pause * random.uniform(1.0, 1.1))  # noqa: S311
             self._changed.notify_all()
 
-    def _measured(self, now: float) -> float:
-        """Return the pace that the provider took since it refused last: by the answers, and not much less than it was."""
+    def _measure(self, now: float, pause: float) -> None:
+        """Set the pace to what the provider took since it refused last, by its answers; without them, to a call in each pause."""
         recent = [at for at in self._answered if at > now - REMEMBERED_SECONDS]
-        if not recent:
-            return max(self._per_second / 2, SLOWEST)
-        since = max(self._refused_at, now - REMEMBERED_SECONDS) if self._refused_at else recent[0]
-        measured = len(recent) / max(now - min(since, recent[0]), 0.1)
-        if not self._per_second:
-            return max(measured, SLOWEST)
-        return max(min(measured, self._per_second * SLOWER), self._per_second / 2, SLOWEST)
+        self._is_known = len(recent) >= ENOUGH
+        if recent:
+            since = max(self._refused_at or recent[0], now - REMEMBERED_SECONDS)
+            found = len(recent) / max(now - min(since, recent[0]), 0.1)
+        else:
+            found = 1 / pause
+        if self._per_second:
+            found = max(min(found, self._per_second * SLOWER), self._per_second / 2)
+        self._per_second = max(found, SLOWEST)
 
 
 class PacedEmbedder:
