@@ -29,7 +29,7 @@ mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way th
 guards: .venv/.dev ## Take away every guard between apps and users, one by one: each must be missed (about five minutes)
 	BRAINSTEM_TEST_EVERY_GUARD=1 $(BIN)/pytest tests/test_guards.py
 
-ingest-1000: .venv/.dev ## Ingest a thousand documents past an embedding server that limits the rate (about three minutes)
+ingest-1000: .venv/.dev ## Ingest a thousand documents past an embedding server that limits the rate (four minutes, on a machine that does nothing else)
 	BRAINSTEM_TEST_1000_DOCUMENTS=1 $(BIN)/pytest -s tests/test_ingest_pipeline.py -k corpus
 
 jobs-10000: .venv/.dev ## Post ten thousand jobs of one app beside one of another, on both queues (about six minutes)

