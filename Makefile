@@ -4,10 +4,10 @@ BIN := .venv/bin
 NODE_MODULES := node_modules/.package-lock.json
 FUNCTIONS := $(patsubst %/requirements.txt,%/venv/.installed,$(wildcard functions/requirements.txt))
 
-.PHONY: help install run emulators install-functions test mutants guards prove check lint types bench lock clean vendor
+.PHONY: help install run emulators install-functions test mutants guards ingest-1000 jobs-10000 prove check lint types bench lock clean vendor
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: .venv/.local ## Make .venv with what running needs
 
@@ -28,6 +28,12 @@ mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way th
 
 guards: .venv/.dev ## Take away every guard between apps and users, one by one: each must be missed (about five minutes)
 	BRAINSTEM_TEST_EVERY_GUARD=1 $(BIN)/pytest tests/test_guards.py
+
+ingest-1000: .venv/.dev ## Ingest a thousand documents past an embedding server that limits the rate (four minutes, on a machine that does nothing else)
+	BRAINSTEM_TEST_1000_DOCUMENTS=1 $(BIN)/pytest -s tests/test_ingest_pipeline.py -k corpus
+
+jobs-10000: .venv/.dev ## Post ten thousand jobs of one app beside one of another, on both queues (about six minutes)
+	BRAINSTEM_TEST_EVERY_JOB=1 $(BIN)/pytest tests/test_queues.py -k thousands
 
 prove: .venv/.local ## Attack a service of this machine's own in every way that is known, and count what succeeds
 	@$(BIN)/brainstem prove-isolation

@@ -32,7 +32,7 @@ SYSTEMS: list[type[System]] = [Direct, FlaskProxy, LiteLLM, ADK, Brainstem, Brai
 RESULTS = ROOT / "bench" / "results"
 PEERS: list[type[System]] = [LiteLLM, ADK]
 COMPARED = [*(kind.name for kind in SYSTEMS), "engines", "growth"]
-ALONE = ["parts", "identity", "starting", "latency", "search", "retrieval"]
+ALONE = ["parts", "identity", "starting", "latency", "search", "queues", "retrieval"]
 """Modules that print figures of their own."""
 
 QUICK_PARTS = [part for part in COMPARED if part not in [peer.name for peer in PEERS]]

@@ -50,7 +50,9 @@ class Settings:
     membership_seconds: float = setting(30.0, "Seconds that a membership read from a record is believed")
     firestore_database: str = setting("(default)", "Firestore database")
     storage_bucket: str = setting("", "Cloud Storage bucket for files")
-    tasks_queue: str = setting("brainstem", "Cloud Tasks queue for jobs")
+    tasks_queue: str = setting(
+        "brainstem", "What the names of the queues in Cloud Tasks begin with: `brainstem-interactive` …"
+    )
     tasks_service_account: str = setting("", "Service account in whose name Cloud Tasks calls this service")
     vertex_index: str = setting("", "Id of the Vertex AI index, for BACKEND_VECTORS=vertex")
     vertex_index_endpoint: str = setting("", "Id of the index endpoint that the index is deployed to")
@@ -95,7 +97,13 @@ class Settings:
     parse_seconds: int = setting(60, "Seconds that reading one file may take")
     parse_memory_bytes: int = setting(1_500_000_000, "Memory that reading one file may take")
     max_document_chunks: int = setting(5_000, "Chunks that one document may have")
+    interactive_workers: int = setting(4, "Jobs that somebody waits for, at once in this process")
     ingest_workers: int = setting(2, "Documents ingested at once by this process")
+    batch_workers: int = setting(1, "Jobs that may take their time, at once in this process")
+    interactive_per_second: float = setting(100.0, "Jobs that somebody waits for, begun in a second")
+    ingest_per_second: float = setting(50.0, "Documents whose ingestion begins in a second")
+    batch_per_second: float = setting(50.0, "Jobs that may take their time, begun in a second")
+    instances: int = setting(1, "Instances of this service that Cloud Tasks may keep at work at once")
 
     connect_seconds: float = setting(2.0, "Seconds to connect to a model")
     first_byte_seconds: float = setting(

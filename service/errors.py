@@ -260,10 +260,14 @@ class SourceUnavailable(DependencyError):
 
 
 class UpstreamBusy(DependencyError):
-    """The model's provider is overloaded."""
+    """The model's provider is overloaded; `limited` if it says that we ask too much of it."""
 
     code = "upstream_busy"
     title = "The model is busy"
+
+    def __init__(self, detail: str = "", *, retry_after: int | None = None, limited: bool = False) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.limited = limited
 
 
 class UpstreamQuota(UpstreamBusy):

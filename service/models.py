@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -79,6 +79,10 @@ class TurnStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         return self not in (TurnStatus.ACCEPTED, TurnStatus.STREAMING)
+
+
+QueueName: TypeAlias = Literal["interactive", "ingest", "batch"]
+"""Which jobs a queue holds: those that somebody waits for, documents to ingest, and what may take its time."""
 
 
 class JobStatus(StrEnum):

@@ -23,6 +23,7 @@ from service.jobs.orders import Orders
 from service.jobs.sweeper import Sweeper
 from service.loop import Loop
 from service.members import Members
+from service.queues import caps
 from service.readiness import Readiness
 from service.usage import Usage
 
@@ -84,7 +85,8 @@ def assemble(settings: Settings, backends: Backends) -> Services:
     ingestion = Ingestion(settings, backends)
     asked = asked_for(settings, backends, ingestion, apps)
     own = kinds(ingestion, handler(flows, sources, apps, backends.blobs))
-    jobs = Jobs(backends.documents, backends.queue, {**own, **asked.handlers})
+    windows = {queue: cap.window for queue, cap in caps(settings).items()}
+    jobs = Jobs(backends.documents, backends.queue, {**own, **asked.handlers}, windows=windows)
     ingestions = Ingestions(backends.documents, ingestion, jobs)
     return Services(
         settings=settings,

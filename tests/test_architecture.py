@@ -26,7 +26,7 @@ FLOORS: list[list[str]] = [
         "service.fetching",
     ],
     ["service.apps", "service.config", "service.reports"],
-    ["service.scope"],
+    ["service.scope", "service.queues"],
     ["service.backends.interfaces"],
     [
         "service.backends.paths",

@@ -85,7 +85,9 @@ def test_the_example_of_a_flow_holds(tmp_path: Path) -> None:
 
 
 def test_the_description_of_the_api_is_valid_and_complete(settings: Settings) -> None:
-    app = create_app(replace(settings, apps_dir=ROOT / "apps", ingest_workers=0))
+    app = create_app(
+        replace(settings, apps_dir=ROOT / "apps", interactive_workers=0, ingest_workers=0, batch_workers=0)
+    )
     description: Any = app.test_client().get("/openapi.json").json
     OpenAPIV31SpecValidator(description).validate()
     described = {(method.upper(), path) for path, operations in description["paths"].items() for method in operations}

@@ -23,7 +23,7 @@ from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Scope
 from service.proof.process import free_port
 from tests.kit.apps import write_app
-from tests.kit.cloud_tasks import ACCOUNT, QUEUE, Receiver, TasksServer
+from tests.kit.cloud_tasks import ACCOUNT, PATHS, Receiver, TasksServer
 from tests.kit.server import Server
 from tests.kit.tokens import new_key
 from tests.kit.upstream import Upstream
@@ -82,13 +82,18 @@ def test_a_task_is_what_the_service_takes(
     assert sorted(json.loads(delivery.body)["job"] for delivery in tasks.deliveries) == ["j1", "j2"]
     for delivery in tasks.deliveries:
         sent = json.loads(delivery.body)
-        assert sent == {"app": "alpha", "user": "ada" if sent["job"] == "j1" else None, "job": sent["job"]}
+        assert sent == {
+            "app": "alpha",
+            "user": "ada" if sent["job"] == "j1" else None,
+            "job": sent["job"],
+            "queue": "batch",
+        }
         assert delivery.headers["Content-Type"] == "application/json"
         token = delivery.headers["Authorization"].removeprefix("Bearer ")
         claims = jwt.decode(token, KEY.public_key(), algorithms=["RS256"], audience=settings.service_url)
         assert (claims["email"], claims["email_verified"]) == (ACCOUNT, True)
     for request in tasks.asked("CreateTask"):
-        assert request.parent == QUEUE
+        assert request.parent == PATHS["batch"]
         assert request.task.http_request.url == f"{settings.service_url}/internal/jobs/run"
         assert request.task.dispatch_deadline.ToSeconds() == 1800
         assert not request.task.HasField("schedule_time")
@@ -166,6 +171,58 @@ def test_nothing_is_lost_however_the_queue_delivers(
     assert len(unacknowledged) < 10
     done = Counter(json.loads(delivery.body)["job"] for delivery in tasks.deliveries if delivery.status == 204)
     assert set(done) >= {address.id for address in addresses if address not in unacknowledged}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_queue_whose_worker_is_overloaded_goes_slower_and_the_others_do_not(
+    queue: CloudTasks, tasks: TasksServer, port: int, status: int
+) -> None:
+    overloaded = threading.Event()
+    overloaded.set()
+
+    def run(address: JobAddress) -> None:
+        if overloaded.is_set() and address.id.startswith("slow"):
+            raise RuntimeError
+
+    receiver = Receiver(port, run)
+    receiver.refusal = status
+    for n in range(20):
+        queue.enqueue(JobAddress(ADA, f"slow{n}"), queue="ingest")
+    tasks.wait(lambda: len(tasks.deliveries) >= 4)
+    for n in range(20):
+        queue.enqueue(JobAddress(ADA, f"quick{n}"), queue="interactive")
+    tasks.wait(lambda: sum(delivery.status == 204 for delivery in tasks.deliveries) == 20)
+    # Unhindered, twenty tasks with pauses of 0.2 s at most would have failed many times as often.
+    assert tasks.throttles[PATHS["ingest"]].gap > 0
+    assert sum(delivery.status == status for delivery in tasks.deliveries) < 60
+    overloaded.clear()
+    tasks.wait(lambda: not tasks.tasks, 30)
+    receiver.end()
+
+
+def test_a_queue_keeps_to_its_caps_whatever_comes_twice_or_in_another_order(
+    queue: CloudTasks, tasks: TasksServer, port: int
+) -> None:
+    tasks.behaviour.concurrent, tasks.behaviour.per_second = {"ingest": 3}, {"ingest": 40.0}
+    tasks.behaviour.shuffled = True
+    lock, running, most, times = threading.Lock(), [0], [0], list[float]()
+
+    def run(address: JobAddress) -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            times.append(time.monotonic())
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+
+    receiver = Receiver(port, run)
+    for n in range(80):
+        queue.enqueue(JobAddress(ADA, f"j{n}"), queue="ingest", delay=0.2 * (n % 2))
+    tasks.wait(lambda: not tasks.tasks, 30)
+    assert most[0] <= 3
+    assert times[-1] - times[0] > 0.9  # forty at once after a rest, then forty in a second
+    receiver.end()
 
 
 def test_a_queue_that_hangs_or_is_not_there_is_unavailable_in_five_seconds(

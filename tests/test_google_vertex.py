@@ -275,7 +275,7 @@ class FixedEmbedder:
 
     name, dimensions, batch_size = SPACE, 16, 100
 
-    def embed(self, texts: Any) -> Embeddings:
+    def embed(self, texts: Any, *, wait: bool = True) -> Embeddings:
         return Embeddings(np.array([direction(text) for text in texts]), tokens=1)
 
     def check(self) -> None: ...

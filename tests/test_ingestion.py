@@ -300,8 +300,8 @@ def test_a_file_sent_twice_at_once_is_ingested_once(
     flask: Flask, ada: User, ingestion: Any, upstream: Upstream
 ) -> None:
     jobs = flask.extensions["brainstem"].jobs
-    jobs._queue = Interrupting(
-        jobs._queue, "enqueue", before=lambda: ada.upload("z.md", TEXT, "text/markdown").status_code
+    jobs._outbox._queue = Interrupting(
+        jobs._outbox._queue, "enqueue", before=lambda: ada.upload("z.md", TEXT, "text/markdown").status_code
     )
     document = ada.upload("z.md", TEXT, "text/markdown").json["id"]
     deliver(flask, document)

@@ -123,20 +123,25 @@ def test_an_instance_runs_no_more_jobs_at_once_than_it_may(app: Flask, tokens: L
     most, run = services.settings.ingest_workers, services.jobs.run
     services.jobs.run = hang
     token, answers = tokens.mint_service(TASKS, URL), []
-    threads = [
-        threading.Thread(target=lambda: answers.append(call(app, token, "jobs/run").status_code)) for _ in range(most)
-    ]
+    body = {"app": "alpha", "user": "ada", "job": "none", "queue": "ingest"}
+
+    def deliver() -> None:
+        answers.append(call(app, token, "jobs/run", body).status_code)
+
+    threads = [threading.Thread(target=deliver) for _ in range(most)]
     for thread in threads:
         thread.start()
     assert all(started.acquire(timeout=10) for _ in range(most))
-    refused = call(app, token, "jobs/run")
+    refused = call(app, token, "jobs/run", body)
     assert (refused.status_code, refused.headers["Retry-After"]) == (409, "10")
+    services.jobs.run = run
+    for other in ("interactive", "batch"):  # which have room of their own
+        assert call(app, token, "jobs/run", body | {"queue": other}).status_code == 204
     go.set()
     for thread in threads:
         thread.join(10)
     assert answers == [204] * most
-    services.jobs.run = run
-    assert call(app, token, "jobs/run").status_code == 204
+    assert call(app, token, "jobs/run", body).status_code == 204
 
 
 def test_a_job_that_another_works_on_is_asked_for_again_later(app: Flask, tokens: LocalTokens) -> None:

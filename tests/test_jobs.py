@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 
 from service.backends.interfaces import JobAddress, Query, Set
-from service.backends.local.queue import ATTEMPTS, LocalQueue
+from service.backends.local.queue import LocalQueue
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import (
@@ -27,7 +27,8 @@ from service.errors import (
     UpstreamConfig,
 )
 from service.jobs import MAX_FAILURES, Attempt, Handler, Jobs, Result, Unfinished
-from service.models import Artifact, Job, JobStatus, Scope, timestamp
+from service.models import Artifact, Job, JobStatus, QueueName, Scope, timestamp
+from service.queues import ATTEMPTS, QUEUES
 from service.records import to_record
 from service.scope import of_job
 from tests.kit.client import User
@@ -60,12 +61,14 @@ class Silent:
 
     def __init__(self) -> None:
         self.addresses: list[JobAddress] = []
+        self.queues: list[QueueName] = []
         self.down = False
 
-    def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
+    def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
         if self.down:
             raise Unavailable
         self.addresses.append(address)
+        self.queues.append(queue)
 
     def start(self, run: Callable[[JobAddress], None]) -> None: ...
 
@@ -80,17 +83,22 @@ class World:
     def __init__(self, flask: Flask, *acts: Exception | Callable[[Attempt], Result | None] | None) -> None:
         self.handler = Scripted(*acts)
         self.queue = Silent()
+        self.windows = dict.fromkeys(QUEUES, 4)
         self.store = flask.extensions["brainstem"].backends.documents
         self.jobs = self.process()
 
     def process(self, **seconds: float) -> Jobs:
         """The same as another process has it."""
-        kinds = {"test": Handler(self.handler.run, self.handler.fail)}
-        return Jobs(self.store, self.queue, kinds, **{"lease": LEASE, "renew": 0.2, "longest": 30.0, **seconds})
+        kinds = {
+            "test": Handler(self.handler.run, self.handler.fail),
+            "quick": Handler(self.handler.run, self.handler.fail, queue="interactive"),
+        }
+        times = {"lease": LEASE, "renew": 0.2, "longest": 30.0, **seconds}
+        return Jobs(self.store, self.queue, kinds, windows=self.windows, **times)
 
-    def submit(self, scope: Scope = ADA, name: str = "j1") -> JobAddress:
+    def submit(self, scope: Scope = ADA, name: str = "j1", kind: str = "test") -> JobAddress:
         now = timestamp()
-        self.jobs.submit(scope, Job(id=name, kind="test", status=JobStatus.PENDING, input={}, created=now, updated=now))
+        self.jobs.submit(scope, Job(id=name, kind=kind, status=JobStatus.PENDING, input={}, created=now, updated=now))
         return JobAddress(scope, name)
 
     def stored(self, address: JobAddress) -> Job:
@@ -98,6 +106,9 @@ class World:
 
     def outbox(self, scope: Scope = ADA) -> list[str]:
         return [found.path[-1] for found in self.store.query(scope, Query(("outbox",), "due"))]
+
+    def waiting(self, scope: Scope = ADA) -> list[str]:
+        return [found.path[-1] for found in self.store.query(scope, Query(("waiting",), "place"))]
 
     def past_due(self, address: JobAddress) -> None:
         """Make as if the job had been to be delivered a while ago."""
@@ -430,7 +441,7 @@ def test_what_is_refused_each_time_is_given_up_by_the_queue(settings: Settings) 
 
     queue.start(run)
     queue.enqueue(JobAddress(ADA, "refused"))
-    with closing(sqlite3.connect(settings.data_dir / "jobs.sqlite3")) as rows:
+    with closing(sqlite3.connect(settings.data_dir / "queues.sqlite3")) as rows:
         deadline = time.monotonic() + 60
         while rows.execute("SELECT count(*) FROM jobs").fetchone()[0] and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -14,11 +14,12 @@ from itertools import pairwise
 import pytest
 
 from service.backends.interfaces import JobAddress
-from service.backends.local.queue import ATTEMPTS, LocalQueue
+from service.backends.local.queue import LocalQueue
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
 from service.errors import Unavailable, UpstreamBusy
 from service.models import Scope
+from service.queues import ATTEMPTS
 from tests.kit.processes import freeze, line, python
 
 JOB = JobAddress(Scope("recipes", "ada"), "j1")
@@ -54,7 +55,7 @@ def events() -> Iterator[list[logging.LogRecord]]:
 
 
 def rows(settings: Settings) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(settings.data_dir / "jobs.sqlite3")) as connection:
+    with closing(sqlite3.connect(settings.data_dir / "queues.sqlite3")) as connection:
         return connection.execute("SELECT address, attempts FROM jobs").fetchall()
 
 
@@ -132,7 +133,7 @@ def test_a_worker_that_slept_through_its_lease_cannot_touch_the_next_delivery(
     queue.enqueue(JOB)
     with python(WORKER.format(run="sys.stdin.readline(); say('finished')"), settings.data_dir) as zombie:
         assert line(zombie) == "running j1"
-        freeze(zombie, settings.data_dir / "jobs.sqlite3")
+        freeze(zombie, settings.data_dir / "queues.sqlite3")
         deliveries: list[int] = []
         proceed = threading.Event()
 
@@ -277,7 +278,7 @@ def test_a_waiting_job_is_brought_forward_but_never_put_off(queue: LocalQueue) -
 def test_deliveries_resume_when_the_file_can_be_used_again(
     settings: Settings, queue: LocalQueue, events: list[logging.LogRecord]
 ) -> None:
-    blocked = settings.data_dir / "jobs.sqlite3"
+    blocked = settings.data_dir / "queues.sqlite3"
     blocked.mkdir(parents=True)
     delivered = threading.Event()
     with pytest.raises(Unavailable, match="The job queue cannot be used"):
@@ -290,7 +291,8 @@ def test_deliveries_resume_when_the_file_can_be_used_again(
 
 
 def test_a_process_without_workers_only_enqueues(settings: Settings, queue: LocalQueue) -> None:
-    idle = LocalQueue(Settings(data_dir=settings.data_dir, ingest_workers=0), EnvironmentSecrets(settings))
+    nobody = Settings(data_dir=settings.data_dir, interactive_workers=0, ingest_workers=0, batch_workers=0)
+    idle = LocalQueue(nobody, EnvironmentSecrets(settings))
     delivered = threading.Event()
     idle.start(lambda address: delivered.set())
     idle.enqueue(JOB)

@@ -13,8 +13,9 @@ from service.api.schemas import DataWrittenBody, JobBody, NoQuery, ObjectFinaliz
 from service.apps import App
 from service.backends import paths
 from service.backends.interfaces import JobAddress
-from service.errors import Conflict, NotFound, TooLarge
+from service.errors import Conflict, DependencyError, NotFound, TooLarge
 from service.models import Scope
+from service.queues import caps
 from service.scope import of_event, of_job
 from service.services import Services
 
@@ -25,15 +26,20 @@ IN_MEMORY_BYTES = 1 << 20
 def internal(services: Services) -> list[AnyOperation]:
     """The operations for Cloud Tasks and functions. What is done already, or is not ours to do, is answered as done."""
 
-    # Each may take as much memory as reading a file may; the queue's own limit counts all instances together.
-    room = threading.BoundedSemaphore(max(1, services.settings.ingest_workers))
+    # Each may take as much memory as reading a file may; the queues' own limits count all instances together. No queue takes the
+    # room of another.
+    rooms = {queue: threading.BoundedSemaphore(max(1, cap.workers)) for queue, cap in caps(services.settings).items()}
 
     def run_job(call: Call[NoQuery, JobBody]) -> Reply:
         body = call.body
+        room = rooms[body.queue]
         if not room.acquire(blocking=False):
             raise Conflict("This instance runs as many jobs as it may.", retry_after=10)
         try:
             services.jobs.run(JobAddress(of_job(body.app, body.user), body.job))
+        except DependencyError as error:
+            # To Cloud Tasks a 503 says that all of the queue comes too fast; this is one job's trouble, which was logged.
+            raise Conflict("This job is to be tried again.", retry_after=error.retry_after) from error
         finally:
             room.release()
         return Reply(DONE)

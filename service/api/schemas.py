@@ -66,11 +66,12 @@ UserID = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class JobBody(Body, frozen=True):
-    """A job's address, and all that a queue knows of it."""
+    """A job's address, and all that a queue knows of it; `queue` is the one that delivers it."""
 
     app: Identifier
     user: UserID | None
     job: Identifier
+    queue: Literal["interactive", "ingest", "batch"] = "batch"
 
 
 class ObjectFinalizedBody(Body, frozen=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from service.models import JSON, Passage, Scope
+from service.models import JSON, Passage, QueueName, Scope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,8 +201,12 @@ class Embedder(Protocol):
     @property
     def batch_size(self) -> int: ...
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Embed at most `batch_size` texts in their order; text beyond the model's window is cut. No text gives shape (0, d)."""
+    def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
+        """Embed at most `batch_size` texts in their order; text beyond the model's window is cut. No text gives shape (0, d).
+
+        Where a provider says that we ask too much, it waits a while and tries again, but with `wait=False` raises `UpstreamBusy` at
+        once, for a caller that paces its calls.
+        """
 
     def check(self) -> None: ...
 
@@ -315,9 +319,12 @@ class JobAddress:
 
 
 class JobQueue(Protocol):
-    """Delivers each job address at least once, also after a crash."""
+    """Delivers each job address at least once, also after a crash: queues of several names, each within caps of its own.
 
-    def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
+    `service.queues` holds the caps. However long one queue is, it keeps no job of another waiting.
+    """
+
+    def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
         """Deliver after `delay` seconds; durable once it returns; a second enqueue of an address that waits may be the same one."""
 
     def start(self, run: Callable[[JobAddress], None]) -> None:

@@ -19,6 +19,7 @@ from service.cli.jobs import jobs
 from service.cli.members import members
 from service.cli.output import sentence
 from service.cli.prove import prove_isolation
+from service.cli.queues import queues
 from service.cli.rules import rules
 from service.cli.search import search
 from service.cli.serve import serve
@@ -68,6 +69,7 @@ for command in (
     search,
     usage,
     jobs,
+    queues,
     tokens,
     vectors,
     functions,

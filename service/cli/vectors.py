@@ -41,6 +41,7 @@ def move(app: str, target: str, source: str | None, again: bool, as_json: bool) 
     from service.cli.moving import Bar, Lines, Silent
     from service.ingestion.marks import Marks
     from service.ingestion.moving import Moving
+    from service.ingestion.pacing import PacedEmbedder
     from service.scope import local
 
     services = open_rooms()
@@ -53,7 +54,7 @@ def move(app: str, target: str, source: str | None, again: bool, as_json: bool) 
     documents, embedder = services.backends.documents, services.backends.embedder
     indexes = index(services, source, "--from"), index(services, target, "--to")
     marks = Marks(documents, local(found, None), source, target)
-    moving = Moving(found, documents, embedder, *indexes, marks)
+    moving = Moving(found, documents, PacedEmbedder(embedder), *indexes, marks)
     live = sys.stdout.isatty() and not as_json
     with Bar() if live else nullcontext(Silent() if as_json else Lines()) as watcher:
         try:

@@ -27,6 +27,7 @@ from service.config import Settings
 from service.context import documents_path
 from service.errors import Conflict, DocumentRejected, NotFound, StoreError, TooLarge
 from service.ingestion.chunks import chunk, embedding_text
+from service.ingestion.pacing import PacedEmbedder
 from service.ingestion.sandbox import Limits, read
 from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, from_now, timestamp
 from service.records import from_record, to_record
@@ -68,13 +69,13 @@ class Fenced:
 
 
 class Ingestion:
-    """The documents of a scope and how they become searchable."""
+    """The documents of a scope and how they become searchable; `embedder` keeps the pace of this process's ingestion."""
 
     def __init__(self, settings: Settings, backends: Backends) -> None:
         self._settings = settings
         self._documents = backends.documents
         self._vectors = backends.vectors
-        self._embedder = backends.embedder
+        self._embedder = self.embedder = PacedEmbedder(backends.embedder)
         self._blobs = backends.blobs
 
     def receive(self, scope: Scope, file: BinaryIO, filename: str, media_type: str) -> Received:

@@ -8,11 +8,10 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from service import logging as log
 from service.backends.interfaces import (
@@ -36,11 +35,24 @@ from service.errors import (
     NotFound,
     StoreError,
     Superseded,
+    UpstreamBusy,
 )
-from service.jobs.attempt import Attempt, Handler, Held, Kinds, Result, Unfinished, job_path, letter_path, outbox_path
+from service.jobs.attempt import (
+    Attempt,
+    Handler,
+    Held,
+    Kinds,
+    Result,
+    Unfinished,
+    job_path,
+    letter_path,
+    outbox_path,
+    waiting_path,
+)
+from service.jobs.outbox import OUTBOX_SECONDS, WINDOWS, Outbox, Windows, age, taken_out
 from service.models import Job, JobStatus, Scope, from_now, timestamp
 from service.records import from_record, to_record
-from service.scope import of_job, shared
+from service.scope import shared
 
 __all__ = ["Attempt", "Handler", "Jobs", "Kinds", "Result", "Unfinished", "job_path"]
 
@@ -52,10 +64,8 @@ ATTEMPT_SECONDS = 1500.0
 """What one attempt may take: less than Cloud Tasks waits for an answer, half an hour."""
 
 MAX_FAILURES = 4
-OUTBOX_SECONDS = 30.0
-LONGEST_OUTBOX_SECONDS = 3600.0
-"""A job that waits is enqueued again after half a minute, and then each time when it is twice as old: a queue that is long holds few of
-them twice, and one that lost them gets all of them back."""
+BUSY_SECONDS = 86400.0
+"""So old a job may become while who it depends on is busy: that is no failure of the job's."""
 
 FINISH_PAUSE_SECONDS = 2.0
 PAGE = 200
@@ -71,13 +81,14 @@ class Jobs:
         queue: JobQueue,
         kinds: Kinds,
         *,
+        windows: Windows = WINDOWS,
         lease: float = LEASE_SECONDS,
         renew: float = RENEW_SECONDS,
         longest: float = ATTEMPT_SECONDS,
     ) -> None:
         self._documents = documents
-        self._queue = queue
         self._kinds = kinds
+        self._outbox = Outbox(documents, queue, kinds, windows)
         self._lease = lease
         self._renew = renew
         self._longest = longest
@@ -86,14 +97,11 @@ class Jobs:
     def submit(self, scope: Scope, job: Job, writes: Sequence[Write] = ()) -> None:
         """Record a job together with the writes that belong to it, and have it delivered; raises `StoreError` as a commit does.
 
-        In the same commit stands that it is to be delivered. So a queue that cannot be reached delays it, and no more.
+        In the same commit stands that it is to be delivered. So a queue that cannot be reached delays it, and no more. Where its app
+        has many jobs in its queue already, it follows when they end.
         """
-        noted = Create(outbox_path(job.id), {"due": from_now(OUTBOX_SECONDS)})
-        self._documents.commit(scope, [*writes, Create(job_path(job.id), to_record(job)), noted])
-        try:
-            self._queue.enqueue(JobAddress(scope, job.id))
-        except DependencyError as error:
-            log.event("job_not_enqueued", logging.WARNING, error, app=scope.app, job=job.id)
+        own = Create(job_path(job.id), to_record(job))
+        self._outbox.submit(scope, job, lambda noted: self._documents.commit(scope, [*writes, own, noted]))
 
     def job(self, scope: Scope, job_id: str) -> tuple[Job, str]:
         """Return a job and its version; raises `NotFound`."""
@@ -164,7 +172,7 @@ class Jobs:
             cancelled = replace(job, status=JobStatus.CANCELLED, updated=now, ended=now, lease=0.0)
             try:
                 ended = Update(found.path, to_record(cancelled), found.version)
-                self._documents.commit(scope, [ended, to_be_told(job)])
+                self._documents.commit(scope, [ended, to_be_told(job), Delete(waiting_path(job.id))])
             except StoreError:
                 continue  # its attempt wrote just now
             self._tell(scope, cancelled)
@@ -205,9 +213,9 @@ class Jobs:
         """Return the dead letters of all users of a scope's app and of what it shares, the oldest first."""
         query = Query(("deadLetters",), "created", limit=limit)
         letters = []
-        for owner, path in self._of_app(shared(scope), query):
+        for owner, found in self._outbox.of_app(shared(scope), query):
             with suppress(NotFound):  # a letter whose job was removed tells nobody anything
-                letters.append((owner, self.job(owner, path[-1])[0]))
+                letters.append((owner, self.job(owner, found.path[-1])[0]))
         return letters
 
     def sweep(self, scope: Scope) -> int:
@@ -215,29 +223,7 @@ class Jobs:
 
         Returns how many were enqueued; not more than a page of them at once.
         """
-        query = Query(("outbox",), "due", where=[("due", "<=", timestamp())], limit=PAGE)
-        return sum(self._sweep_one(owner, path[-1]) for owner, path in self._of_app(shared(scope), query))
-
-    def _of_app(self, scope: Scope, query: Query) -> Iterator[tuple[Scope, tuple[str, ...]]]:
-        """Yield whose documents a query finds among all users of an app and what the app shares, and their paths."""
-        for found in self._documents.query(scope, replace(query, of_every_user=True)):
-            yield of_job(scope.app, found.path[1]), found.path
-        for found in self._documents.query(scope, query):
-            yield scope, found.path
-
-    def _sweep_one(self, scope: Scope, job_id: str) -> bool:
-        [found] = self._documents.get(scope, job_path(job_id))
-        job = from_record(Job, found.data) if found else None
-        if found is None or job is None:
-            self._documents.commit(scope, [Delete(outbox_path(job_id))])
-            return False
-        alive = job.lease - found.age if job.status is JobStatus.PROCESSING else 0.0
-        if alive <= 0:
-            self._queue.enqueue(JobAddress(scope, job_id))
-        pause = alive if alive > 0 else min(max(OUTBOX_SECONDS, age(job)), LONGEST_OUTBOX_SECONDS)
-        with suppress(StoreError):  # it ended just now
-            self._documents.commit(scope, [Update(outbox_path(job_id), {"due": from_now(pause)})])
-        return alive <= 0
+        return self._outbox.sweep(scope)
 
     def _see_through(self, scope: Scope, job: Job) -> None:
         """Do what was left of a job's end by a process that died at it."""
@@ -251,6 +237,7 @@ class Jobs:
         if handler and job.status is not JobStatus.COMPLETED:
             handler.fail(scope, job, job.error or "It was cancelled.")
         self._documents.commit(scope, [Delete(outbox_path(job.id))])
+        self._outbox.ended(scope, job)
 
     def _found(self, scope: Scope, job_id: str) -> Snapshot:
         [found] = self._documents.get(scope, job_path(job_id))
@@ -299,11 +286,11 @@ class Jobs:
             result = self._guard(attempt, handler, longest) or Result()
         except Unfinished:
             attempt.save(lease=0.0, failures=0)
-            self._queue.enqueue(JobAddress(attempt.scope, job.id))
+            self._outbox.enqueue(attempt.scope, job)
         except Superseded:
             raise
         except InvalidOutput as error:  # the model was told already what was wrong
-            self._fail(attempt, handler, error.detail or error.title, error.code)
+            self._fail(attempt, error.detail or error.title, error.code)
         except DependencyError as error:
             self._put_off(attempt, error, error.title, error.code, again=error.retryable)
         except BrainstemError as error:
@@ -313,7 +300,7 @@ class Jobs:
         else:
             tokens_in, tokens_out = job.input_tokens + result.input_tokens, job.output_tokens + result.output_tokens
             attempt.save(
-                [Delete(outbox_path(job.id))],
+                taken_out(job.id),
                 status=JobStatus.COMPLETED,
                 output=result.output,
                 artifacts=result.artifacts,
@@ -322,6 +309,7 @@ class Jobs:
                 ended=timestamp(),
                 lease=0.0,
             )
+            self._outbox.ended(attempt.scope, job)
             log.event("job_completed", attempt=job.attempts)
 
     def _guard(self, attempt: Attempt, handler: Handler, longest: float) -> Result | None:
@@ -351,14 +339,19 @@ class Jobs:
             lent.close()
 
     def _put_off(self, attempt: Attempt, error: Exception, reason: str, code: str, *, again: bool) -> None:
-        """Have a job tried again, which is to raise what it failed with; or fail it if it was tried often enough."""
+        """Have a job tried again, which is to raise what it failed with; or fail it if it was tried often enough.
+
+        Who is busy says nothing of the job, so that does not count; a day of it is enough.
+        """
         job = attempt.job
-        again = again and job.failures + 1 < MAX_FAILURES
+        busy = isinstance(error, UpstreamBusy) and age(job) < BUSY_SECONDS
+        failures = job.failures + (not busy)
+        again = again and failures < MAX_FAILURES
         level = logging.WARNING if isinstance(error, DependencyError) else logging.ERROR
         log.event("job_delayed" if again else "job_given_up", level, error, attempt=job.attempts)
         if not again:
             return self._fail(attempt, reason, code)
-        attempt.save(lease=0.0, failures=job.failures + 1)
+        attempt.save(lease=0.0, failures=failures)
         raise error
 
     def _fail(self, attempt: Attempt, reason: str, code: str, *, letter: bool = True) -> None:
@@ -366,7 +359,7 @@ class Jobs:
         job = attempt.job
         letters = [Set(letter_path(job.id), {"created": timestamp()})] if letter else []
         attempt.save(
-            [to_be_told(job), *letters],
+            [to_be_told(job), Delete(waiting_path(job.id)), *letters],
             status=JobStatus.FAILED,
             error=reason,
             code=code,
@@ -386,9 +379,8 @@ def settle(outcome: Future[Result | None], handler: Handler, attempt: Attempt) -
 
 
 def to_be_told(job: Job) -> Write:
-    """The note that a job which ends badly is to be delivered once more, should its process die before the handler was told."""
+    """The note that a job which ends badly is to be delivered once more, should its process die before the handler was told.
+
+    It has no place in line: the job's own is free.
+    """
     return Set(outbox_path(job.id), {"due": from_now(OUTBOX_SECONDS)})
-
-
-def age(job: Job) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(job.created)).total_seconds()

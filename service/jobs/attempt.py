@@ -9,7 +9,7 @@ from typing import Any
 
 from service.backends.interfaces import DocumentStore, Path, Update, Write
 from service.errors import StoreError, Superseded
-from service.models import JSON, Artifact, Job, Scope, timestamp
+from service.models import JSON, Artifact, Job, QueueName, Scope, timestamp
 from service.records import to_record
 
 
@@ -110,12 +110,13 @@ class Handler:
 
     `run` does the work, again from the beginning or from what it saved if an earlier attempt did not end; whatever it writes has ids
     that follow from the job's. `fail` records elsewhere that the job failed or was cancelled: once it has, and more than once if need be.
-    `renew` returns the writes that go with a new job of the same input.
+    `renew` returns the writes that go with a new job of the same input. `queue` is where jobs of this kind wait.
     """
 
     run: Callable[[Attempt], Result | None]
     fail: Callable[[Scope, Job, str], None] = lambda scope, job, reason: None
     renew: Callable[[Scope, Job], Sequence[Write]] = nothing
+    queue: QueueName = "batch"
 
 
 Kinds = Mapping[str, Handler]
@@ -127,6 +128,10 @@ def job_path(job: str) -> Path:
 
 def outbox_path(job: str) -> Path:
     return ("outbox", job)
+
+
+def waiting_path(job: str) -> Path:
+    return ("waiting", job)
 
 
 def letter_path(job: str) -> Path:

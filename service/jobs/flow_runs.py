@@ -100,7 +100,7 @@ def handler(flows: Flows, sources: Sources, apps: AppCatalog, blobs: BlobStore) 
             raise NotFound("The app has no such flow any more.")
         return FlowJob(attempt, app, flow).run(flows, sources, blobs)
 
-    return Handler(run=run)
+    return Handler(run=run, queue="interactive")
 
 
 class FlowJob:

@@ -22,6 +22,7 @@ def kinds(ingestion: Ingestion, flow: Handler) -> Kinds:
             run=ingest,
             fail=lambda scope, job, reason: ingestion.fail(scope, document_of(job), job.id, reason),
             renew=lambda scope, job: ingestion.renew(scope, document_of(job), job.id),
+            queue="ingest",
         ),
         "flow": flow,
     }

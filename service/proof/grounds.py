@@ -32,7 +32,9 @@ def on_local(folder: Path, model: Model) -> dict[str, str]:
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "BACKEND_VECTORS": "service.proof.index:on_local",
         # Jobs run when the attacks say so, and at no other time.
+        "INTERACTIVE_WORKERS": "0",
         "INGEST_WORKERS": "0",
+        "BATCH_WORKERS": "0",
         "MEMBERSHIP_SECONDS": "5",
     }
 

@@ -27,6 +27,7 @@ from service.backends.local.tokens import LocalTokens, key_id
 from service.config import Settings
 from service.models import Scope
 from service.proof.process import free_port
+from service.queues import caps
 from tests.kit.cloud_tasks import Deployed, TasksServer
 from tests.kit.emulators import Emulators
 from tests.kit.firestore_proxy import own_database, warm
@@ -85,6 +86,8 @@ def queue(request: pytest.FixtureRequest, settings: Settings, environment: Secre
     """Cloud Tasks delivers over HTTP; what `start` and `stop` begin and end with it is the service that receives."""
     if request.param == "google":
         with TasksServer(lambda claims: "token") as server:
+            server.behaviour.concurrent = {name: cap.concurrent for name, cap in caps(settings).items()}
+            server.behaviour.per_second = {name: cap.per_second for name, cap in caps(settings).items()}
             port = free_port()
             deployed = Deployed(port, CloudTasks(server.settings(f"http://127.0.0.1:{port}"), environment))
             yield deployed

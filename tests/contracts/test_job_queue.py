@@ -8,7 +8,8 @@ import pytest
 
 from service.backends.interfaces import JobAddress, JobQueue
 from service.errors import BadRequest
-from service.models import Scope
+from service.models import QueueName, Scope
+from service.queues import QUEUES
 
 SOON = 10.0
 """Seconds that a delivery may take on a busy machine; a test waits no longer than it needs."""
@@ -174,13 +175,40 @@ def test_jobs_run_side_by_side(queue: JobQueue, ada: Scope) -> None:
     met: list[int] = []
     worker = Worker(lambda address: met.append(meeting.wait(SOON)))
     queue.start(worker)
-    queue.enqueue(JobAddress(ada, "a"))
-    queue.enqueue(JobAddress(ada, "b"))
+    queue.enqueue(JobAddress(ada, "a"), queue="interactive")
+    queue.enqueue(JobAddress(ada, "b"), queue="interactive")
     worker.wait_for(2)
     deadline = time.monotonic() + SOON
     while len(met) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(met) == [0, 1]
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_each_queue_delivers(queue: JobQueue, job: JobAddress, name: QueueName) -> None:
+    worker = Worker()
+    queue.start(worker)
+    queue.enqueue(job, queue=name)
+    assert worker.wait_for(1) == [job]
+
+
+@pytest.mark.parametrize("long", ["ingest", "batch"])
+def test_a_queue_that_is_long_keeps_no_other_waiting(queue: JobQueue, ada: Scope, long: QueueName) -> None:
+    """All that may run of it at once runs on and on, and more of it waits."""
+    proceed = threading.Event()
+    worker = Worker(lambda address: proceed.wait(2 * SOON) if address.id.startswith("long") else None)
+    queue.start(worker)
+    for n in range(20):
+        queue.enqueue(JobAddress(ada, f"long{n}"), queue=long)
+    worker.wait_for(1)
+    for n in range(10):
+        queue.enqueue(JobAddress(ada, f"quick{n}"), queue="interactive")
+    deadline = time.monotonic() + SOON
+    quick = {JobAddress(ada, f"quick{n}") for n in range(10)}
+    while not quick <= set(worker.delivered) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    proceed.set()
+    assert quick <= set(worker.delivered)
 
 
 def test_stop_ends_the_deliveries_and_a_start_resumes_them(queue: JobQueue, ada: Scope) -> None:

@@ -30,14 +30,18 @@ from grpc import StatusCode
 
 from service.backends.interfaces import JobAddress, JobQueue
 from service.config import Settings
-from service.models import Scope
+from service.models import QueueName, Scope
 from service.proof.loopback import LoopbackServer
 from service.proof.process import free_port
+from service.queues import QUEUES
 
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
 QUEUE = "projects/demo-brainstem/locations/us-central1/queues/brainstem"
+"""What the names of the queues begin with."""
+
+PATHS = {name: f"{QUEUE}-{name}" for name in QUEUES}
 ACCOUNT = "tasks@demo-brainstem.iam.gserviceaccount.com"
-TASK = re.compile(re.escape(QUEUE) + r"/tasks/[A-Za-z0-9_-]{1,500}")
+TASK = re.compile(re.escape(QUEUE) + r"-[a-z]+/tasks/[A-Za-z0-9_-]{1,500}")
 MOST_AHEAD = 30 * 86400
 
 
@@ -49,6 +53,7 @@ class Delivery:
     headers: Mapping[str, str]
     body: bytes
     status: int
+    at: float
 
 
 @dataclass
@@ -59,6 +64,45 @@ class Task:
     running: bool = False
     last: int = 0
 
+    @property
+    def queue(self) -> str:
+        path: str = self.message.name.partition("/tasks/")[0]
+        return path
+
+
+@dataclass
+class Throttle:
+    """How fast one queue goes: within its limits, and slower while its worker answers 429 or 503, until it answers well again."""
+
+    running: int = 0
+    most: int = 0
+    tokens: float = 0.0
+    filled: float = 0.0
+    gap: float = 0.0
+    not_before: float = 0.0
+
+    def may_begin(self, now: float, concurrent: int, per_second: float) -> bool:
+        if now < self.not_before or (concurrent and self.running >= concurrent):
+            return False
+        if per_second:
+            self.tokens = min(max(1.0, per_second), self.tokens + (now - self.filled) * per_second)
+            self.filled = now
+        return not per_second or self.tokens >= 1
+
+    def begin(self, now: float) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.tokens -= 1
+        self.not_before = now + self.gap
+
+    def end(self, now: float, status: int, retry_after: float) -> None:
+        self.running -= 1
+        if status in (429, 503):
+            self.gap = min(max(0.05, 2 * self.gap), 1.0)
+            self.not_before = now + max(self.gap, retry_after)
+        else:
+            self.gap = self.gap / 2 if self.gap > 0.02 else 0.0
+
 
 @dataclass
 class Behaviour:
@@ -68,8 +112,9 @@ class Behaviour:
     duplicate: float = 0.0
     """The share of deliveries that are made twice."""
     shuffled: bool = False
-    per_second: float = 0.0
-    """The most deliveries a second, 0 for no limit."""
+    per_second: dict[str, float] = field(default_factory=dict)
+    concurrent: dict[str, int] = field(default_factory=dict)
+    """The most deliveries of a queue, by its name: begun in a second, and at once."""
     delay: float = 0.0
     """Seconds that each call to the queue takes."""
     attempts: int = 100
@@ -85,7 +130,7 @@ class Behaviour:
 
 
 class TasksServer:
-    """One queue. `calls` lists what was asked of it, `deliveries` what it sent, `dropped` the tasks that failed too often."""
+    """The three queues. `calls` lists what was asked, `deliveries` what was sent, `dropped` the tasks that failed too often."""
 
     def __init__(self, sign: Callable[[dict[str, object]], str]) -> None:
         self.behaviour = Behaviour()
@@ -94,6 +139,7 @@ class TasksServer:
         self.dropped: list[str] = []
         self.fired = 0
         self.tasks: dict[str, Task] = {}
+        self.throttles = {path: Throttle(filled=time.time()) for path in PATHS.values()}
         self._ended: dict[str, float] = {}
         self.sign = sign
         self._changed = threading.Condition()
@@ -166,14 +212,14 @@ class TasksServer:
         )
 
     def _CreateTask(self, request: Any, context: Any) -> Any:  # noqa: N802  # named as Google names it
-        if request.parent != QUEUE:
+        if request.parent not in PATHS.values():
             context.abort(StatusCode.NOT_FOUND, "Queue does not exist.")
         if "cloudtasks.tasks.create" not in self.behaviour.permissions:
             context.abort(StatusCode.PERMISSION_DENIED, "The principal lacks IAM permission cloudtasks.tasks.create.")
         task = request.task
         if why := refusal(task):
             context.abort(StatusCode.INVALID_ARGUMENT, why)
-        name = task.name or f"{QUEUE}/tasks/{random.getrandbits(63)}"
+        name = task.name or f"{request.parent}/tasks/{random.getrandbits(63)}"
         if name in self.tasks or time.time() < self._ended.get(name, 0.0) + self.behaviour.reserve_seconds:
             context.abort(
                 StatusCode.ALREADY_EXISTS, "The task cannot be created because a task with this name existed."
@@ -192,7 +238,7 @@ class TasksServer:
         return Empty()
 
     def _TestIamPermissions(self, request: Any, context: Any) -> Any:  # noqa: N802
-        granted = self.behaviour.permissions if request.resource == QUEUE else set()
+        granted = self.behaviour.permissions if request.resource in PATHS.values() else set()
         return iam_policy_pb2.TestIamPermissionsResponse(permissions=granted.intersection(request.permissions))
 
     # What is sent over HTTP
@@ -203,33 +249,44 @@ class TasksServer:
                 if self._stopping:
                     return
                 now = time.time()
-                ready = [task for task in self.tasks.values() if not task.running and task.due <= now]
+                open_ones = {path for path in self.throttles if self._may_begin(path, now)}
+                ready = [
+                    task
+                    for task in self.tasks.values()
+                    if not task.running and task.due <= now and task.queue in open_ones
+                ]
                 if not ready or self.behaviour.paused:
                     coming = [task.due - now for task in self.tasks.values() if not task.running]
-                    self._changed.wait(min([0.05, *(wait for wait in coming if wait > 0)]))
+                    self._changed.wait(min([0.02, *(wait for wait in coming if wait > 0)]))
                     continue
                 task = random.choice(ready) if self.behaviour.shuffled else min(ready, key=lambda ready: ready.due)
                 task.running = True
+                self.throttles[task.queue].begin(now)
                 copies = 2 if random.random() < self.behaviour.duplicate else 1
             for copy in range(copies):
                 self._senders.submit(self._deliver, task, copy)
-            if self.behaviour.per_second:
-                time.sleep(1 / self.behaviour.per_second)
+
+    def _may_begin(self, path: str, now: float) -> bool:
+        name, behaviour = path.rpartition("-")[2], self.behaviour
+        return self.throttles[path].may_begin(
+            now, behaviour.concurrent.get(name, 0), behaviour.per_second.get(name, 0.0)
+        )
 
     def _deliver(self, task: Task, copy: int) -> None:
-        status = 0
+        status, retry_after, at = 0, 0.0, time.time()
         headers = self._headers(task)
         with suppress(OSError, http.client.HTTPException):
-            status = send(task.message.http_request, headers)
+            status, retry_after = send(task.message.http_request, headers)
         with self._changed:
-            self.deliveries.append(Delivery(task.message.name, headers, task.message.http_request.body, status))
+            self.deliveries.append(Delivery(task.message.name, headers, task.message.http_request.body, status, at))
             if copy == 0:
-                self._settle(task, status)
+                self._settle(task, status, retry_after)
             self._changed.notify_all()
 
-    def _settle(self, task: Task, status: int) -> None:
+    def _settle(self, task: Task, status: int, retry_after: float) -> None:
         task.running, task.last = False, status
         task.attempts += 1
+        self.throttles[task.queue].end(time.time(), status, retry_after)
         if 200 <= status < 300:
             self._end(task.message.name)
         elif task.attempts >= self.behaviour.attempts:
@@ -259,7 +316,7 @@ class TasksServer:
             **call.headers,
             "Authorization": f"Bearer {self.sign(claims)}",
             "User-Agent": "Google-Cloud-Tasks",
-            "X-CloudTasks-QueueName": QUEUE.rpartition("/")[2],
+            "X-CloudTasks-QueueName": task.queue.rpartition("/")[2],
             "X-CloudTasks-TaskName": task.message.name.rpartition("/")[2],
             "X-CloudTasks-TaskRetryCount": str(task.attempts),
             "X-CloudTasks-TaskExecutionCount": str(task.attempts),
@@ -291,14 +348,15 @@ def refusal(task: Any) -> str:
     return "The task is larger than 1 MB" if task.ByteSize() > 1_000_000 else ""
 
 
-def send(call: Any, headers: Mapping[str, str]) -> int:
+def send(call: Any, headers: Mapping[str, str]) -> tuple[int, float]:
+    """Return the status of the answer, and the seconds that it asks to wait."""
     parts = urlsplit(call.url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     try:
         connection.request(types.HttpMethod(call.http_method).name, parts.path, call.body, dict(headers))
         response = connection.getresponse()
         response.read()
-        return response.status
+        return response.status, float(response.headers.get("Retry-After", 0))
     finally:
         connection.close()
 
@@ -311,8 +369,8 @@ class Deployed:
         self._queue = queue
         self._server: Receiver | None = None
 
-    def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
-        self._queue.enqueue(address, delay=delay)
+    def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
+        self._queue.enqueue(address, queue=queue, delay=delay)
 
     def start(self, run: Callable[[JobAddress], None]) -> None:
         self._server = Receiver(self._port, run)
@@ -327,7 +385,7 @@ class Deployed:
 
 
 class Receiver(LoopbackServer):
-    """What answers `/internal/jobs/run`: 204 when `run` returns, 503 when it raises, and nothing once it has ended."""
+    """What answers `/internal/jobs/run`: 204 when `run` returns, `refusal` when it raises, and nothing once it has ended."""
 
     allow_reuse_address = True
     request_queue_size = 128
@@ -335,6 +393,7 @@ class Receiver(LoopbackServer):
     def __init__(self, port: int, run: Callable[[JobAddress], None]) -> None:
         super().__init__(("127.0.0.1", port), ReceiverHandler)
         self.run = run
+        self.refusal = 409
         self.open: set[socket.socket] = set()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -363,12 +422,12 @@ class ReceiverHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status = 204 if self.path == "/internal/jobs/run" and set(sent) == {"app", "user", "job"} else 400
+        status = 204 if self.path == "/internal/jobs/run" and set(sent) == {"app", "user", "job", "queue"} else 400
         if status == 204:
             try:
                 self.server.run(JobAddress(Scope(sent["app"], sent["user"]), sent["job"]))
             except Exception:  # noqa: BLE001  # the job runner's edge
-                status = 503
+                status = self.server.refusal
         with suppress(OSError):
             self.send_response(status)
             self.end_headers()

@@ -238,7 +238,7 @@ class Process:
             with urllib.request.urlopen(f"{self.orders.tasks}/{self.run.port}", timeout=10) as answer:
                 return int(answer.read())
         self.stage.services.backends.queue.check()  # makes the file, if nobody has yet
-        with closing(sqlite3.connect(self.folder / "data" / "jobs.sqlite3")) as rows:
+        with closing(sqlite3.connect(self.folder / "data" / "queues.sqlite3")) as rows:
             return int(rows.execute("SELECT count(*) FROM jobs").fetchone()[0])
 
     def sweep(self) -> None:

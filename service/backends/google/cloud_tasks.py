@@ -14,12 +14,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from service.backends import paths
 from service.backends.interfaces import JobAddress, Secrets
 from service.config import Settings
 from service.errors import BadRequest
+from service.models import QueueName
+from service.queues import QUEUES, task_queue
 
 if TYPE_CHECKING:
     from service.backends.google.calls import Connection
@@ -35,7 +38,10 @@ MOST_DELAY_SECONDS = 30 * 86400 - 3600
 
 
 class CloudTasks:
-    """Stores tasks that call `/internal/jobs/run` with a token of the account TASKS_SERVICE_ACCOUNT; nothing runs in this process."""
+    """Stores tasks that call `/internal/jobs/run` with a token of the account TASKS_SERVICE_ACCOUNT; nothing runs in this process.
+
+    The queues' caps are Cloud Tasks' to keep: `brainstem queues --gcloud` prints the commands that set them.
+    """
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         settings.require(
@@ -47,18 +53,18 @@ class CloudTasks:
             "service_url",
         )
         place = f"projects/{settings.google_cloud_project}/locations/{settings.google_cloud_region}"
-        self._queue = f"{place}/queues/{settings.tasks_queue}"
+        self._queues = {queue: f"{place}/queues/{task_queue(settings, queue)}" for queue in QUEUES}
         self._audience = settings.service_url
         self._account = settings.tasks_service_account
         self._emulator = settings.cloud_tasks_emulator_host
         self._lock = threading.Lock()
         self._connection: Connection | None = None
 
-    def enqueue(self, address: JobAddress, *, delay: float = 0.0) -> None:
+    def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
         if not 0 <= delay <= MOST_DELAY_SECONDS:
             raise BadRequest("A job cannot be put off for more than 30 days.")
-        name, due = f"{self._queue}/tasks/{uuid.uuid4().hex}", time.time() + delay
-        self._create(name, body(address), due if delay else None)
+        name, due = f"{self._queues[queue]}/tasks/{uuid.uuid4().hex}", time.time() + delay
+        self._create(name, body(address, queue), due if delay else None)
 
     def start(self, run: Callable[[JobAddress], None]) -> None:
         """Do nothing: Cloud Tasks delivers to the service's `/internal/jobs/run`."""
@@ -67,12 +73,18 @@ class CloudTasks:
         """Do nothing: what Cloud Tasks has under way, it sees through by itself."""
 
     def check(self) -> None:
-        """Ask whether we may create tasks in the queue, which takes no permission and makes none."""
+        """Ask whether we may create tasks in each queue, which takes no permission and makes none."""
+        # At once, so that three queues take no longer than one.
+        with ThreadPoolExecutor(len(self._queues)) as threads:
+            for _ in threads.map(self._check, self._queues.values()):
+                pass
+
+    def _check(self, queue: str) -> None:
         from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
         from service.backends.google import calls
 
-        request = iam_policy_pb2.TestIamPermissionsRequest(resource=self._queue, permissions=[PERMISSION])
+        request = iam_policy_pb2.TestIamPermissionsRequest(resource=queue, permissions=[PERMISSION])
         answer = iam_policy_pb2.TestIamPermissionsResponse
         try:
             granted = self._open().call("TestIamPermissions", request, answer, names="resource")
@@ -97,7 +109,7 @@ class CloudTasks:
     def _request(self, name: str, content: bytes, due: float | None) -> Any:
         from google.cloud.tasks_v2.types import CreateTaskRequest, HttpMethod
 
-        request = CreateTaskRequest.pb()(parent=self._queue)
+        request = CreateTaskRequest.pb()(parent=name.partition("/tasks/")[0])
         task, call = request.task, request.task.http_request
         task.name = name
         task.dispatch_deadline.FromSeconds(DISPATCH_SECONDS)
@@ -120,6 +132,7 @@ class CloudTasks:
             return self._connection
 
 
-def body(address: JobAddress) -> bytes:
+def body(address: JobAddress, queue: QueueName) -> bytes:
     paths.locate(address.scope, ("jobs", address.id))  # refuses what no store could hold
-    return json.dumps({"app": address.scope.app, "user": address.scope.user, "job": address.id}).encode()
+    sent = {"app": address.scope.app, "user": address.scope.user, "job": address.id, "queue": queue}
+    return json.dumps(sent).encode()

@@ -25,6 +25,10 @@ SCHEMA = (
         collection TEXT NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, version TEXT NOT NULL, sorted BLOB,
         PRIMARY KEY (collection, id))""",
     "CREATE INDEX IF NOT EXISTS documents_in_order ON documents (collection, sorted, id) WHERE sorted IS NOT NULL",
+    *(
+        f"CREATE INDEX IF NOT EXISTS {name}_of_apps ON documents ({queries.APP}, sorted) WHERE {queries.below(name)}"
+        for name in queries.OF_EVERY_USER
+    ),
 )
 
 INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT DO "
@@ -81,10 +85,12 @@ class SQLiteDocuments:
                 (below_users(collection, name), decode(data), version) for collection, name, data, version in rows
             )
             # What lies deeper is another collection, even if it has the same name.
-            found = (row for row in parsed if len(row[0]) == 3 and queries.matches(row[1], query))
+            found: Iterator[Row] = (row for row in parsed if len(row[0]) == 3 and queries.matches(row[1], query))
+            if not queries.is_in_order(query):
+                found = queries.in_order(found, query)
             return [
                 snapshot(("users", *map(paths.decode, path)), data, version)
-                for path, data, version in islice(queries.in_order(found, query), query.limit)
+                for path, data, version in islice(found, query.limit)
             ]
 
     def commit(self, scope: Scope, writes: Sequence[Write]) -> list[str]:

@@ -46,7 +46,7 @@ class MiniLM:
         self._loading = threading.Lock()
         self._loaded: Loaded | None = None
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
         loaded = self._load()
         ids = [loaded.tokenizer.encode(readable(text)).ids for text in texts]
         return Embeddings(loaded.model.encode(ids), tokens=sum(len(pieces) - 2 for pieces in ids))

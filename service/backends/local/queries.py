@@ -18,10 +18,18 @@ SORTED_BY = {
     "documents": "created",
     "jobs": "created",
     "outbox": "due",
+    "waiting": "place",
     "deadLetters": "created",
 }
 """The field by which a collection is in order, `updated` if none is named: reading on in that order costs the same however large it
 grows, by any other field all of it is read."""
+
+OF_EVERY_USER = ("outbox", "waiting")
+"""Collections that are read of all users of an app again and again, so that there is an index of each: of what else an app's users
+have, none of it is passed."""
+
+APP = "substr(collection, 1, instr(collection, '/users/') + 6)"
+"""What the collections of an app's users begin with."""
 
 Row: TypeAlias = tuple[Path, Mapping[str, JSON], str]
 """A document's encoded path below its collection (or below the app's users), its data and its version."""
@@ -45,10 +53,9 @@ def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
     conditions = ["collection = ?"]
     values: list[str | bytes] = ["/".join(paths.locate(scope, query.collection))]
     field = sorted_by(query.collection[-1])
-    for name, op, value in query.where:
-        if name == field:
-            conditions.append(f"sorted {op} ?")
-            values.append(sort_key(value))
+    conditions_of_field, bounds = in_bounds(query, field)
+    conditions += conditions_of_field
+    values += bounds
     order = ""
     if query.order_by == field:
         conditions.append("sorted IS NOT NULL")
@@ -61,11 +68,33 @@ def select(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
     return f"SELECT id, data, version FROM documents WHERE {' AND '.join(conditions)}{order}", values  # noqa: S608
 
 
-def select_of_every_user(scope: Scope, query: Query) -> tuple[str, list[str]]:
+def below(collection: str) -> str:
+    """Return the condition that a document is in a collection of this name, in the words that its index has for it."""
+    return f"substr(collection, -{len(collection) + 1}) = '/{collection}'"
+
+
+def in_bounds(query: Query, field: str) -> tuple[list[str], list[bytes]]:
+    """Return what a query demands of the field that a collection is in order by."""
+    demanded = [(op, sort_key(value)) for name, op, value in query.where if name == field]
+    return [f"sorted {op} ?" for op, _ in demanded], [value for _, value in demanded]
+
+
+def is_in_order(query: Query) -> bool:
+    """Say whether `select_of_every_user` yields rows in the query's order, but for those of one moment."""
+    [name] = query.collection
+    return name in OF_EVERY_USER and query.order_by == sorted_by(name) and not query.descending
+
+
+def select_of_every_user(scope: Scope, query: Query) -> tuple[str, list[str | bytes]]:
     """Return the statement that yields (collection, id, data, version) of one collection of each of the app's users."""
-    users = "/".join(paths.locate(scope, ("users",)))
+    users, name = "/".join(paths.locate(scope, ("users",))), query.collection[0]
+    if name in OF_EVERY_USER:
+        conditions, bounds = in_bounds(query, sorted_by(name))
+        where = " AND ".join([below(name), f"{APP} = ?", *conditions])
+        order = " ORDER BY sorted" if is_in_order(query) else ""
+        return f"SELECT collection, id, data, version FROM documents WHERE {where}{order}", [f"{users}/", *bounds]  # noqa: S608  # names of our own
     # Below the users lies what begins with their path and a slash, and "0" is the character behind the slash.
-    values = [f"{users}/", f"{users}0", f"/{paths.encode(query.collection[0])}"]
+    values: list[str | bytes] = [f"{users}/", f"{users}0", f"/{paths.encode(name)}"]
     return (
         "SELECT collection, id, data, version FROM documents"
         " WHERE collection > ?1 AND collection < ?2 AND substr(collection, -length(?3)) = ?3"

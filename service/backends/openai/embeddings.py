@@ -31,6 +31,7 @@ MAX_REQUEST_BYTES = 600_000
 LEAST_CHARACTERS = 200
 TEXTS_AT_A_TIME = 32
 RETRIES = Retries(times=5, seconds=30.0, longest=20.0)
+PACED = Retries(times=5, seconds=30.0, longest=20.0, limited=False)
 UNREADABLE = "The embedding model's provider answered what cannot be read."
 
 
@@ -67,18 +68,20 @@ class OpenAIEmbedder:
     def dimensions(self) -> int:
         """Asks the provider if nobody has told: a call, which raises as `embed` does."""
         known = self._settings.embedding_dimensions or DIMENSIONS.get(self._model)
-        return known or len(self._ask(["dimensions"])[0][0])
+        return known or len(self._ask(["dimensions"], RETRIES)[0][0])
 
     @cached_property
     def name(self) -> str:
         return f"{self._model}/{self.dimensions}"
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
         import numpy as np
+
+        retries = RETRIES if wait else PACED
 
         vectors, tokens, estimated = [np.empty((0, self.dimensions), dtype=np.float32)], 0, False
         for batch in batches(texts, self.batch_size, MAX_REQUEST_BYTES, weight):
-            found, counted = self._ask_cut(batch)
+            found, counted = self._ask_cut(batch, retries)
             if found.shape[1] != self.dimensions:
                 raise UpstreamProtocol(f"The embedding model gives {found.shape[1]} dimensions, not {self.dimensions}.")
             vectors.append(found)
@@ -89,18 +92,18 @@ class OpenAIEmbedder:
     def check(self) -> None:
         self._endpoint.check()
 
-    def _ask_cut(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
+    def _ask_cut(self, texts: Sequence[str], retries: Retries) -> tuple[Vectors, int | None]:
         """Ask for vectors, with texts cut further as long as they are too long for the model."""
         limit = min(MAX_TEXT_CHARACTERS, max(map(len, texts)))
         while True:
             try:
-                return self._ask([text[:limit] for text in texts])
+                return self._ask([text[:limit] for text in texts], retries)
             except ContextTooLong:
                 if limit <= LEAST_CHARACTERS:
                     raise
                 limit //= 2
 
-    def _ask(self, texts: Sequence[str]) -> tuple[Vectors, int | None]:
+    def _ask(self, texts: Sequence[str], retries: Retries) -> tuple[Vectors, int | None]:
         """Return the vectors of a batch, and its tokens if the provider counts them."""
         from service.backends.openai.client import Refused
 
@@ -108,27 +111,27 @@ class OpenAIEmbedder:
         seconds = self._settings.first_byte_seconds * (1 + len(texts) // TEXTS_AT_A_TIME)
         send = self._send_question if len(texts) == 1 else self._send_batch
         try:
-            body = send(self._arguments(texts), seconds)
+            body = send(self._arguments(texts), seconds, retries)
         except Refused as exc:
             if self._encoded and exc.refusal.option({"encoding_format"}):
                 self._encoded = False
-                return self._ask(texts)
+                return self._ask(texts, retries)
             raise exc.refusal.error() from None
         return read(body, len(texts))
 
-    def _send_question(self, arguments: dict[str, Any], seconds: float) -> bytes:
+    def _send_question(self, arguments: dict[str, Any], seconds: float, retries: Retries) -> bytes:
         """Send what a turn waits for over a connection of our own: through the SDK it takes five times as much of the processor."""
         from service.backends.openai.client import FAILURES, Refused, mapped
 
         try:
             key = self._endpoint.key.at_hand() or self._endpoint.key.get()
-            return self._client.post(msgspec.json.encode(arguments), key, seconds, RETRIES)
+            return self._client.post(msgspec.json.encode(arguments), key, seconds, retries)
         except Refused:
             raise
         except FAILURES as exc:
             raise mapped(exc) from None
 
-    def _send_batch(self, arguments: dict[str, Any], seconds: float) -> bytes:
+    def _send_batch(self, arguments: dict[str, Any], seconds: float, retries: Retries) -> bytes:
         import httpx2
 
         from service.backends.openai.client import Refused
@@ -142,7 +145,7 @@ class OpenAIEmbedder:
             return sdk.post("/embeddings", cast_to=httpx2.Response, body=arguments).content
 
         try:
-            return self._sdk.send(call, create, RETRIES)
+            return self._sdk.send(call, create, retries)
         except FAILURES as exc:
             if refused := refusal(exc):
                 raise Refused(refused) from None

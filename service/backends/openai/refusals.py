@@ -37,6 +37,7 @@ NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billi
 # 408, 409 and 425 ask for another attempt just as the rest does; a provider without money left (402) is one without quota.
 BUSY = frozenset({402, 408, 409, 425, 429})
 ANOTHER_ATTEMPT = frozenset({429, 500, 502, 503, 504})
+LIMITED = 429
 LONGEST_RETRY_AFTER = 60
 FIELDS = ("code", "type", "param")
 
@@ -110,7 +111,8 @@ class Refusal:
             return UpstreamQuota("Our quota at the model's provider is used up.")
         if status in BUSY or status >= 500:
             wait = min(math.ceil(self.retry_after or 0), LONGEST_RETRY_AFTER)
-            return UpstreamBusy(f"The model's provider is overloaded or failing ({status}).", retry_after=wait or None)
+            words = f"The model's provider is overloaded or failing ({status})."
+            return UpstreamBusy(words, retry_after=wait or None, limited=status == LIMITED)
         if status in (401, 403):
             return UpstreamConfig(f"The model's provider refuses our key ({status}): check OPENAI_API_KEY.")
         if status == 404:
@@ -134,17 +136,23 @@ def seconds(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a call is tried again, within how many seconds, and how long it waits at most when it is asked to."""
+    """How often a call is tried again, within how many seconds, and how long it waits at most when it is asked to.
+
+    With `limited=False` it is not tried again where a provider says that we ask too much.
+    """
 
     times: int
     seconds: float
     longest: float
+    limited: bool = True
 
     def pause(self, refusal: Refusal | None, attempt: int, age: float) -> float | None:
         """Return the seconds to wait before another attempt, or None where none is made; no refusal is a call that reached nobody."""
         asked = 0.0
         if refusal:
             if refusal.status not in ANOTHER_ATTEMPT or refusal.without_quota:
+                return None
+            if refusal.status == LIMITED and not self.limited:
                 return None
             asked = refusal.retry_after or 0.0
         # Chance spreads the attempts of many calls; it guards nothing.

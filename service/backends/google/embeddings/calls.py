@@ -8,7 +8,8 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -40,12 +41,15 @@ class Calls:
         self._session: AuthorizedSession | None = None
         self._threads = ThreadPoolExecutor(AT_ONCE, "vertex-embeddings")
 
-    def post(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Return the answer to each body; raises `DependencyError` of the first that fails, or when time is up."""
+    def post(self, bodies: Sequence[bytes], *, wait: bool = True) -> list[bytes]:
+        """Return the answer to each body; raises `DependencyError` of the first that fails, or when time is up.
+
+        With `wait=False` a call is not tried again where Vertex AI says that we ask too much.
+        """
         deadline = time.monotonic() + self._settings.first_byte_seconds
-        calls = [self._threads.submit(self._post, body, deadline) for body in bodies]
+        calls = [self._threads.submit(self._post, body, deadline, wait) for body in bodies]
         # A server that lets headers drip is never silent: then its thread waits on, and whoever asked does not.
-        _, late = wait(calls, max(0.0, deadline - time.monotonic()))
+        _, late = wait_for(calls, max(0.0, deadline - time.monotonic()))
         for call in late:
             call.cancel()
         failed = [error for call in calls if call not in late and (error := call.exception())]
@@ -65,7 +69,7 @@ class Calls:
         except FAILURES as exc:
             raise Unavailable(mapped(exc).detail) from None
 
-    def _post(self, body: bytes, deadline: float) -> bytes:
+    def _post(self, body: bytes, deadline: float, wait: bool) -> bytes:
         from service.backends.google.embeddings.failures import FAILURES, mapped, pause_before_another
 
         attempt = 0
@@ -73,7 +77,7 @@ class Calls:
             try:
                 return self._send(body, deadline)
             except FAILURES as exc:
-                pause = pause_before_another(exc)
+                pause = pause_before_another(exc, wait=wait)
                 attempt += 1
                 if pause is None or attempt == ATTEMPTS or pause > LONGEST_PAUSE:
                     raise mapped(exc) from None

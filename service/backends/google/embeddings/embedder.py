@@ -75,12 +75,12 @@ class VertexEmbedder:
         model = f"{vertex_ai.location(settings)}/publishers/google/models/{quote(self._model, safe='')}"
         self._calls = Calls(settings, f"{vertex_ai.server(settings)}/v1/{model}:predict", credentials)
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
         import numpy as np
 
         size = 1 if self._model == ONE_AT_A_TIME else MAX_TEXTS
         parts = list(batches(map(sendable, texts), size, MAX_REQUEST_BYTES, lambda text: len(text.encode())))
-        answers = self._calls.post([self._body(part) for part in parts])
+        answers = self._calls.post([self._body(part) for part in parts], wait=wait)
         read_ones = [read(answer, len(part), self.dimensions) for answer, part in zip(answers, parts, strict=True)]
         counts = [counted for _, counted in read_ones]
         tokens = sum(estimate(part) if n is None else n for n, part in zip(counts, parts, strict=True))

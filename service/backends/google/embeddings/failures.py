@@ -63,6 +63,7 @@ MEANINGS: tuple[tuple[type[Exception], type[BrainstemError], str], ...] = (
     (ValueError, UpstreamConfig, UNSENDABLE),
 )
 FAILURES: tuple[type[Exception], ...] = (BrainstemError, Refused, *(failure for failure, _, _ in MEANINGS))
+LIMITED = 429
 LONGEST_RETRY_AFTER = 60
 ANOTHER_ATTEMPT = frozenset({429, 500, 502, 503, 504})
 
@@ -81,7 +82,8 @@ def mapped(exc: Exception) -> BrainstemError:
 def refusal(exc: Refused) -> BrainstemError:
     if exc.status in (408, 409, 429) or exc.status >= 500:
         wait = min(math.ceil(exc.retry_after), LONGEST_RETRY_AFTER)
-        return UpstreamBusy(f"Vertex AI is overloaded or failing ({exc.status}).", retry_after=wait or None)
+        words = f"Vertex AI is overloaded or failing ({exc.status})."
+        return UpstreamBusy(words, retry_after=wait or None, limited=exc.status == LIMITED)
     if exc.status in (401, 403):
         return UpstreamConfig(REFUSED.format(exc.status))
     if exc.status == 404:
@@ -93,12 +95,14 @@ def refusal(exc: Refused) -> BrainstemError:
     )
 
 
-def pause_before_another(exc: Exception) -> float | None:
-    """Return the seconds to wait at least before another attempt, or None where none helps.
+def pause_before_another(exc: Exception, *, wait: bool) -> float | None:
+    """Return the seconds to wait at least before another attempt, or None where none helps, or nobody is to `wait` for a limit.
 
     To embed a text twice changes nothing, so a connection that broke is tried again too; time that is up is up.
     """
     if isinstance(exc, Refused):
+        if exc.status == LIMITED and not wait:
+            return None
         return exc.retry_after if exc.status in ANOTHER_ATTEMPT else None
     again = isinstance(mapped(exc), Unavailable | UpstreamInterrupted)
     return 0.0 if again and not isinstance(exc, BrainstemError) else None

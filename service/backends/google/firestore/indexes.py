@@ -2,7 +2,7 @@
 
 Every field has an automatic index of its own within a collection, which serves each `Query` that orders by one field and compares
 none but that one: `chats` by `updated`, `turns` by `seq`, `calls` by `created`, `data` by `updated`, `documents` by `created`, `chunks`
-by `n`, `jobs` by `created`, `outbox` by `due`; and `vectors` by `words`, `document` or their names. The emulator demands no index at all.
+by `n`, `jobs` by `created`, `outbox` by `due` and `place`, `waiting` by `place`; and `vectors` by `words`, `document` or their names. The emulator demands no index at all.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from service.backends.checks import COMMIT
 
 Definition = dict[str, Any]
 
-GROUPS: Mapping[str, str] = {"calls": "created", "documents": "created", "outbox": "due", "deadLetters": "created"}
-"""Collections of which every user's of an app are read at once, and the field that they are read in the order of."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "calls": ("created",),
+    "documents": ("created",),
+    "outbox": ("due", "place"),
+    "waiting": ("place",),
+    "deadLetters": ("created",),
+}
+"""Collections of which every user's of an app are read at once, and the fields that they are read in the order of."""
 
 APP = "_app"
 """The field of their documents that holds the app's encoded id."""
@@ -29,6 +35,7 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "chunks": ("chunks",),
     "jobs": ("input", "error", "note", "state", "output", "artifacts"),
     "outbox": (),
+    "waiting": (),
     "deadLetters": (),
     "calls": (),
     "data": ("data",),
@@ -39,13 +46,14 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
 
 def definitions(dimensions: Iterable[int]) -> Definition:
     """Return what `firestore.indexes.json` must hold, for embedders that give so many dimensions."""
-    indexes = [*map(group_index, GROUPS), *map(vector_index, dimensions)]
+    groups = [group_index(name, field) for name, fields in GROUPS.items() for field in fields]
+    indexes = [*groups, *map(vector_index, dimensions)]
     return {"indexes": indexes, "fieldOverrides": [*overrides()]}
 
 
-def group_index(collection: str) -> Definition:
+def group_index(collection: str, field: str) -> Definition:
     """Return the index for an app's documents of a collection, whoever's they are."""
-    fields = [{"fieldPath": name, "order": "ASCENDING"} for name in (APP, GROUPS[collection])]
+    fields = [{"fieldPath": name, "order": "ASCENDING"} for name in (APP, field)]
     return {"collectionGroup": collection, "queryScope": "COLLECTION_GROUP", "fields": fields}
 
 
