@@ -148,7 +148,7 @@ class Outbox:
     def _sweep_one(self, scope: Scope, job_id: str) -> bool:
         [found] = self._documents.get(scope, job_path(job_id))
         job = from_record(Job, found.data) if found else None
-        if found is None or job is None or job.status.terminal:
+        if found is None or job is None:
             self._documents.commit(scope, taken_out(job_id))
             return False
         alive = job.lease - found.age if job.status is JobStatus.PROCESSING else 0.0
