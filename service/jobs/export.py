@@ -53,6 +53,8 @@ SECTIONS = (
     Section("jobs", "created", "Jobs"),
     Section("flows", "updated", "Flows"),
 )
+STEPS = len(SECTIONS) + 1
+"""The last is what was uploaded and not read yet."""
 
 
 class Exports:
@@ -99,7 +101,7 @@ class Exporting:
 
     def run(self) -> tuple[Artifact, ...]:
         """Write the parts that are missing; raises `Unfinished` and `Superseded`."""
-        while self._section <= len(SECTIONS):
+        while self._section < STEPS:
             with tempfile.TemporaryFile() as draft:
                 with Part(
                     cast("BinaryIO", draft), f"Everything of {self._scope.app}, part {len(self._made) + 1}"
@@ -123,7 +125,7 @@ class Exporting:
         self._section += 1
 
     def _page(self, section: Section) -> list[Snapshot]:
-        self._attempt.save(done=self._section, total=len(SECTIONS), note=f"Writing {section.title.lower()}")
+        self._attempt.save(done=self._section, total=STEPS, note=f"Writing {section.title.lower()}")
         limit = ROWS if section.together else PAGE
         return self._documents.query(
             self._scope, Query((section.collection,), section.order_by, after=self._after, limit=limit)
@@ -134,7 +136,7 @@ class Exporting:
         made = artifacts.put(self._blobs, self._attempt, name, draft, "application/zip")
         self._made.append(made)
         try:
-            self._slice.step(self._state(), self._section, len(SECTIONS), "Writing", now=True)
+            self._slice.step(self._state(), self._section, STEPS, "Writing", now=True)
         except Superseded:
             # Whoever took the job away, or erased its user, has seen nothing of this file.
             self._blobs.delete(self._scope, made.blob)
