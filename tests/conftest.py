@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,16 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in set(os.environ) - KEPT:
         if not name.startswith(("PYTEST", "BRAINSTEM_TEST")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def clean_logger() -> Iterator[None]:
+    """A command that runs in this process sets the log up as it likes it; the next test finds it as it was."""
+    logger = logging.getLogger("brainstem")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -43,16 +42,12 @@ HEAVY = [
 
 
 @pytest.fixture
-def terminal(served: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+def terminal(served: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A terminal in an empty folder; the apps `alpha` and `beta`, answered by the scripted provider."""
     folder = tmp_path / "desk"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    logger = logging.getLogger("brainstem")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield Terminal(folder, environment(served))
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    return Terminal(folder, environment(served))
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

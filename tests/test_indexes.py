@@ -23,6 +23,7 @@ from service.cli.moving import Silent
 from service.config import Settings
 from service.ingestion.marks import Marks
 from service.ingestion.moving import Moving
+from service.jobs.export import SECTIONS
 from service.models import Role, Scope
 from service.services import Services
 from tests.kit.apps import write_app
@@ -175,6 +176,8 @@ def use_everything(flask: Flask) -> None:
         if page.get("next"):
             ada.get(f"{listing}?limit=1&cursor={page['next']}")
     assert ada.get("chats/c1").status_code == 200
+    export = ada.post("jobs", json={"kind": "export", "input": {}}).json
+    assert ada.wait(export["id"], "jobs")["status"] == "COMPLETED"
     assert ada.get("jobs?limit=1").status_code == 200
     assert services.sweeper.sweep() == 0
     assert services.jobs.letters(Scope("alpha", None)) == []
@@ -235,6 +238,9 @@ def queries_in_the_code() -> Iterator[tuple[str, bool, bool]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Query":
                 order = node.args[1]
+                if path.name == "export.py":  # its table says by what
+                    yield from ((section.order_by, False, False) for section in SECTIONS)
+                    continue
                 assert isinstance(order, ast.Constant), f"{path}:{node.lineno} orders by what is not seen here"
                 flags = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
                 yield str(order.value), flags.get("descending") is True, flags.get("of_every_user") is True

@@ -166,7 +166,7 @@ class Proof:
 
 def write_pages(folder: Path) -> None:
     folder.mkdir()
-    for name in ("index.html", "early.js"):
+    for name in ("index.html", "reports.html", "early.js"):
         (folder / name).write_text("\n", encoding="utf-8")
 
 
