@@ -19,9 +19,9 @@ emulators: .venv/.google $(NODE_MODULES) $(FUNCTIONS) ## Open the product on the
 
 install-functions: $(FUNCTIONS)
 
-test: .venv/.dev ## Run every test; those on the Firebase emulators where there are Node.js and Java
+test: .venv/.dev ## Run every test, on two cores; those on the Firebase emulators where there are Node.js and Java
 	@if command -v npm > /dev/null && command -v java > /dev/null; then $(MAKE) -s $(NODE_MODULES) $(FUNCTIONS) || true; fi
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 mutants: .venv/.dev $(NODE_MODULES) ## Weaken the security rules in every way that the mutator knows: each must be noticed (about three minutes)
 	BRAINSTEM_TEST_EVERY_MUTANT=1 $(BIN)/pytest tests/test_rules.py -k weakened
