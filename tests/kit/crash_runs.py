@@ -40,7 +40,7 @@ from service.models import Job, Passage, Scope, timestamp
 from service.services import Services, assemble
 from tests.kit.apps import write_app
 from tests.kit.crash_kinds import KINDS, scripted
-from tests.kit.crash_stage import COLLECTIONS, Kind, Stage
+from tests.kit.crash_stage import Kind, Stage
 from tests.kit.crashing import steps
 
 LEASE = 0.6
@@ -49,6 +49,9 @@ PART_BYTES = 400
 
 LATE = 60.0
 """Seconds after which a run that has not ended is stuck."""
+
+POLL = {"local": 0.02, "google": 0.1}
+"""Seconds between two looks: an emulator that is looked at all the time does little else."""
 
 ADAPTERS = {
     f"backend_{name.lower()}": f"tests.kit.crashing:{name}"
@@ -129,6 +132,7 @@ class Process:
         if run.family == "google":
             url = f"http://127.0.0.1:{run.port}"
             changes: dict[str, Any] = {"backends": "google", "backend_secrets": "local", **(orders.settings or {})}
+            changes["google_cloud_project"] = f"demo-{run.name}"
             settings = replace(settings, service_url=url, **changes)
         made: list[Services] = []
         backends = registry.build(settings)
@@ -180,10 +184,7 @@ class Process:
         """All that the neighbours have."""
         found: dict[str, object] = {}
         for scope in self.neighbours():
-            for collection in COLLECTIONS:
-                found[f"{scope} {collection}"] = [
-                    (one.path, dict(one.data), one.version) for one in self.stage.all(collection, scope)
-                ]
+            found[f"{scope} documents"] = self.stage.whole(scope)
             entries = self.stage.index.entries(scope)
             found[f"{scope} vectors"] = [(at, entry.passage.text) for at, entry in entries]
             with self.stage.blobs.open(scope, blob_name("theirs")) as file:
@@ -196,8 +197,8 @@ class Process:
         """Submit the job, work on it, and leave when it has ended and the queue knows."""
         job_id = self.acknowledged()
         with self.working():
-            while not (self.ended(job_id) and self.waiting() == 0):
-                time.sleep(0.01)
+            while not (self.waiting() == 0 and self.ended(job_id)):
+                time.sleep(POLL[self.run.family])
 
     def take_over(self) -> Outcome:
         """Do what is left, with what was lost swept up once it is clear that it was, and look at what is there then."""
@@ -206,12 +207,12 @@ class Process:
         job_id, outcome = self.acknowledged(), Outcome(self.run)
         deadline = time.monotonic() + LATE
         with self.working():
-            while not (self.ended(job_id) and self.waiting() == 0 and not self.noted()):
+            while not (self.waiting() == 0 and self.ended(job_id) and not self.noted()):
                 assert time.monotonic() < deadline, f"stuck: {self.stage.job(job_id)}"
                 if self.waiting() == 0 and not outcome.swept:
                     outcome.swept = True
                     self.sweep()
-                time.sleep(0.02)
+                time.sleep(POLL[self.run.family])
         self.look(job_id, outcome)
         self.deliver_late(job_id)
         assert self.untouched() == before
@@ -318,12 +319,11 @@ class Process:
     def deliver_late(self, job_id: str) -> None:
         """What is delivered after the end, or asked for then, changes nothing."""
         stage = self.stage
-        before = {name: [(one.path, dict(one.data)) for one in stage.all(name)] for name in COLLECTIONS}
+        before = stage.whole(stage.scope)
         for _ in range(2):
             stage.services.jobs.run(JobAddress(stage.scope, job_id))
         assert stage.services.sweeper.sweep() == 0
-        after = {name: [(one.path, dict(one.data)) for one in stage.all(name)] for name in COLLECTIONS}
-        assert after == before
+        assert stage.whole(stage.scope) == before
 
 
 def insistently(call: Callable[[], str]) -> str:

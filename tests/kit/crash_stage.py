@@ -59,6 +59,14 @@ class Stage:
         found: list[Snapshot] = self.store.query(where, Query(path, COLLECTIONS[collection], limit=1000))
         return found
 
+    def whole(self, scope: Scope) -> dict[tuple[str, ...], object]:
+        """All documents of a scope by their paths, each with its version; of an app's, those of the collections that are listed."""
+        if scope.user is None:
+            found = [one for collection in COLLECTIONS for one in self.all(collection, scope)]
+        else:
+            found = self.store.get(scope, *self.store.everything(scope))
+        return {one.path: (dict(one.data), one.version) for one in found}
+
     def chunks(self, scope: Scope, document: str) -> list[dict[str, Any]]:
         path = documents_path(scope, document, "chunks")
         groups: list[Snapshot] = self.store.query(scope, Query(path, "n", limit=1000))

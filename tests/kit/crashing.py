@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ class Queue(Counted):
 
     def adapter(self, settings: Settings, secrets: Secrets) -> Any:
         if settings.backends == "google":
-            return super().adapter(settings, secrets)
+            return super().adapter(replace(settings, google_cloud_project="demo-brainstem"), secrets)
         from service.backends.local.queue import LocalQueue
 
         return LocalQueue(settings, secrets, lease=QUEUE_LEASE, backoff=BACKOFF)
