@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from service.proof.loopback import LoopbackServer
 from tests.kit.cloud_tasks import ACCOUNT, TasksServer
+from tests.kit.crash_flows import ANSWER
 from tests.kit.crash_kinds import KINDS
 from tests.kit.crash_runs import Orders, Outcome, Run
 from tests.kit.emulators import Emulators
@@ -34,20 +38,34 @@ from tests.kit.gcs import ACCOUNT as STORAGE_ACCOUNT
 from tests.kit.gcs import BUCKET, StorageServer
 from tests.kit.keys import KeyServer
 from tests.kit.server import ROOT
-from tests.kit.upstream import Upstream
+from tests.kit.upstream import Answer, Upstream
 
 FULL = os.environ.get("BRAINSTEM_TEST_EVERY_STEP") == "1"
 """Whether every step is the last one once, and once more with another process that takes over at once."""
 
-FAMILIES = ["local"]
-"""`google` is not among them yet: a delivery more or less makes its count of steps differ by one between runs, so a last step may not come."""
-
-EVERY = {"local": 2, "google": 8}
+FAMILIES = ["local", "google"]
+EVERY = {"local": 4, "google": 6}
 """Each how many'th step is the last one otherwise; another share of them every day."""
 
-FLOORS = {"local": 550, "google": 500} if FULL else {"local": 160, "google": 40}
+FLOORS = {"local": 1000, "google": 500} if FULL else {"local": 120, "google": 80}
+"""So many processes are killed at least."""
+
+MISSED = 0.05
+"""The share of the planned steps that may not come in their run: where the queue delivers once less than in the run that counted."""
+
+MOST_RUNS = 10_000
+CALLS = re.compile(r"(before|after) (embedder.embed|model.stream) .*")
+RECORDS = re.compile(r"(before|after) documents.commit ([^ ]+\+)?calls(\+[^ ]+)? .*")
 AT_ONCE = 10
 SECONDS = 3600 if FULL else 600
+
+
+class Asked(NamedTuple):
+    """A run of a kind, its last step, and whether another process takes over at once."""
+
+    kind: str
+    last: str = ""
+    soon: bool = False
 
 
 class Waiting(BaseHTTPRequestHandler):
@@ -111,9 +129,9 @@ class World:
         token = str(storage.token(STORAGE_ACCOUNT)["access_token"])
         return {"BRAINSTEM_TEST_STORAGE": storage.url, "BRAINSTEM_TEST_STORAGE_TOKEN": token}
 
-    def run(self, *asked: tuple[str, int, bool]) -> list[Outcome]:
+    def run(self, *asked: Asked) -> list[Outcome]:
         """Run kinds, each killed at a step, and return what came of it."""
-        runs = [Run(self.name(), kind, at, self.family, self.free_port(), soon) for kind, at, soon in asked]
+        runs = [Run(self.name(), *one[:2], self.family, self.free_port(), one.soon) for one in asked]
         orders = Orders(self.folder, runs, AT_ONCE, self.upstream.url, self.settings, self.waiting)
         assert self.process.stdin
         assert self.process.stdout
@@ -135,30 +153,62 @@ class World:
                     return self.port
 
     def paid(self) -> Counter[str]:
-        """How many embeddings each run was given."""
-        requests = self.upstream.asked("embeddings")
+        """How many embeddings and answers each run was given."""
+        requests = [*self.upstream.asked("embeddings"), *self.upstream.asked("chat")]
         return Counter(request.headers["authorization"].removeprefix("Bearer sk-") for request in requests)
 
 
 @contextmanager
 def world_of(family: str, upstream: Upstream, request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as stack:
+        upstream.always(Answer([ANSWER]))
         yield World(upstream, family, stack, request)
 
 
-def chosen(kind: str, steps: int, family: str) -> Iterator[tuple[str, int, bool]]:
-    """The steps of a kind that are to be the last, and whether another process takes over at once."""
+def chosen(kind: str, steps: Sequence[str], family: str) -> Iterator[Asked]:
+    """The steps of a kind that are to be the last."""
     if FULL:
-        yield from ((kind, at, soon) for at in range(1, steps + 1) for soon in (False, True))
+        yield from (Asked(kind, step, soon) for step in steps for soon in (False, True))
         return
     every = EVERY[family]
     first = (datetime.now(UTC).toordinal() + len(kind)) % every
-    yield from ((kind, at, at % 4 == 0) for at in range(1 + first, steps + 1, every))
+    yield from (Asked(kind, steps[at], at % 4 == 0) for at in range(first, len(steps), every))
 
 
-def lost(steps: Sequence[str]) -> int:
-    """How many paid calls a process made that it did not live to put on record: at most the one that was under way."""
-    return steps.count("after embedder.embed") - steps.count("after documents.commit calls")
+def fired(outcome: Outcome) -> bool:
+    """Whether a process died at the step that was to be its last."""
+    return outcome.status == -9 and outcome.steps[-1:] == [outcome.run.last]
+
+
+def kill(world: World, asked: Sequence[Asked], steps: Mapping[str, Sequence[str]]) -> list[Outcome]:
+    """Carry the runs out; one whose last step did not come is repeated, with the step before as the last one."""
+    outcomes: list[Outcome] = []
+    while asked and len(outcomes) < MOST_RUNS:
+        done = world.run(*asked)
+        outcomes += done
+        missed = [outcome.run for outcome in done if outcome.status == 0]
+        asked = [Asked(run.kind, before(steps[run.kind], run.last), run.at_once) for run in missed]
+    return outcomes
+
+
+def before(steps: Sequence[str], step: str) -> str:
+    return steps[max(steps.index(step) - 1, 0)]
+
+
+def unrecorded(steps: Sequence[str]) -> tuple[int, int]:
+    """How many paid calls a process made that it did not live to put on record: from so many to so many.
+
+    It is not known of what was under way in one thread while another took the last step.
+    """
+    made = [count(steps, CALLS, moment) for moment in ("after", "before")]
+    recorded = [count(steps, RECORDS, moment) for moment in ("after", "before")]
+    return made[0] - recorded[1], made[1] - recorded[0]
+
+
+def count(steps: Sequence[str], what: re.Pattern[str], moment: str) -> int:
+    """How many calls of a kind had begun (`before`) or ended (`after`); one that was to begin with the last step had not."""
+    begun = steps[:-1] if moment == "before" else steps
+    return sum(bool(what.fullmatch(step)) for step in begun if step.startswith(moment))
 
 
 @pytest.mark.timeout(SECONDS)
@@ -166,24 +216,31 @@ def lost(steps: Sequence[str]) -> int:
 def test_a_process_may_die_at_any_step_of_any_kind_of_job(
     family: str, upstream: Upstream, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    started = time.monotonic()
     with world_of(family, upstream, request) as world:
-        counted = world.run(*[(kind, 0, False) for kind in KINDS])
+        counted = world.run(*[Asked(kind) for kind in KINDS])
         assert {outcome.run.kind: outcome.error for outcome in counted} == dict.fromkeys(KINDS, "")
         assert {outcome.status for outcome in counted} == {0}
-        asked = [one for outcome in counted for one in chosen(outcome.run.kind, len(outcome.steps), family)]
-        outcomes = world.run(*asked)
+        steps = {outcome.run.kind: outcome.steps for outcome in counted}
+        asked = [one for kind in KINDS for one in chosen(kind, steps[kind], family)]
+        outcomes = kill(world, asked, steps)
         paid = world.paid()
-    wrong = [(one.run.kind, one.run.kill_at, one.steps[-1:], one.error) for one in outcomes if one.error]
+    wrong = [(one.run.kind, one.run.last, one.run.at_once, one.error) for one in outcomes if one.error]
     assert not wrong, wrong
-    kills = Counter(outcome.run.kind for outcome in outcomes if outcome.status == -9)
-    assert kills.total() == len(outcomes) == len(asked)
+    kills = Counter(outcome.run.kind for outcome in outcomes if fired(outcome))
+    missed = [outcome.run.last for outcome in outcomes if outcome.status == 0]
+    assert kills.total() + len(missed) == len(outcomes)
     for outcome in [*counted, *outcomes]:
-        assert lost(outcome.steps) in (0, 1)
-        assert paid[outcome.run.name] == outcome.rows + lost(outcome.steps), outcome
+        least, most = unrecorded(outcome.steps)
+        assert max(least, 0) <= paid[outcome.run.name] - outcome.rows <= min(most, 1), outcome
     swept = sum(outcome.swept for outcome in outcomes)
     with capsys.disabled():
-        sys.stdout.write(f"\n{family}: {kills.total()} kills, {swept} swept up, {dict(kills)}\n")
+        figures = (
+            f"{kills.total()} kills in {time.monotonic() - started:.0f} s, {swept} swept up, missed: {missed or 'none'}"
+        )
+        sys.stdout.write(f"\n{family}: {figures}, {dict(kills)}\n")
     assert kills.total() >= FLOORS[family]
     assert set(kills) == set(KINDS)
+    assert len(missed) <= MISSED * len(asked)
     assert swept > 0
-    assert sum(lost(outcome.steps) for outcome in outcomes) > 0 or not FULL
+    assert not FULL or sum(paid[outcome.run.name] - outcome.rows for outcome in outcomes) > 0

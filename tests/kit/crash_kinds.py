@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-from service.backends.interfaces import Create, Delete, Query, Search, Set, Snapshot, Update
+from service.backends.interfaces import Create, Delete, Search, Set, Update
 from service.context import documents_path
 from service.errors import StoreError, Unavailable
 from service.ingestion.pipeline import blob_name
@@ -17,68 +15,15 @@ from service.jobs.artifacts import put
 from service.models import JSON, Document, Job, JobStatus, Scope, timestamp
 from service.records import from_record
 from service.services import Services
+from tests.kit.crash_asked import ASKED
+from tests.kit.crash_flows import FLOWS
+from tests.kit.crash_stage import Kind, Stage
 
 SHORT = b"# Kettle\n\nThe kettle of the moon base boils water at sixty-one degrees.\n"
 LONG = b"".join(b"# Part %d\n\n%s\n\n" % (n, b"The kettle boils. " * 40) for n in range(20))
 REJECTED = b"%PDF-1.7 and then nothing that a PDF has"
 REPORT = b"What came of it, in a file.\n" * 40
 PARTS = 2
-COLLECTIONS = {
-    "jobs": "created",
-    "outbox": "due",
-    "deadLetters": "created",
-    "documents": "created",
-    "calls": "created",
-    "data": "updated",
-}
-"""What a scope may hold, and by what it is listed."""
-
-
-@dataclass(slots=True)
-class Stage:
-    """The service as one process has it, and the scope whose job is killed."""
-
-    services: Services
-    scope: Scope
-    name: str
-    before: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def store(self) -> Any:
-        """The document store, without counting."""
-        return self.services.backends.documents.inner  # type: ignore[attr-defined]
-
-    def job(self, job_id: str) -> Job | None:
-        [found] = self.store.get(self.scope, job_path(job_id))
-        return from_record(Job, found.data) if found else None
-
-    def all(self, collection: str, scope: Scope | None = None) -> list[Snapshot]:
-        """All documents of a collection of this scope or another."""
-        where = scope or self.scope
-        path = documents_path(where) if collection == "documents" else (collection,)
-        found: list[Snapshot] = self.store.query(where, Query(path, COLLECTIONS[collection], limit=1000))
-        return found
-
-    def chunks(self, document: str) -> list[Snapshot]:
-        path = documents_path(self.scope, document, "chunks")
-        found: list[Snapshot] = self.store.query(self.scope, Query(path, "n", limit=1000))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A job to be killed. `submit` is the client's call, made again until it is acknowledged, and returns the job's id.
-
-    `check` asserts what the job leaves, and returns the names of the files that it needs; `prepare` is what was there before.
-    """
-
-    submit: Callable[[Stage], str]
-    check: Callable[[Stage, Job], set[str]]
-    prepare: Callable[[Stage], object] = lambda stage: None
-    status: JobStatus = JobStatus.COMPLETED
-    letters: int = 0
-    jobs: int = 1
-    user: str | None = "ada"
 
 
 # Documents.
@@ -105,25 +50,17 @@ def searchable(content: bytes, batches: int) -> Callable[[Stage, Job], set[str]]
         document = from_record(Document, found.data)
         assert (document.id, document.status) == (id_of(content), JobStatus.COMPLETED), document
         assert document.chunks == document.done == document.total == document.written > 8 * (batches - 1)
-        numbers = [chunk["n"] for group in stage.chunks(document.id) for chunk in loads(group)]
+        numbers = [chunk["n"] for chunk in stage.chunks(stage.scope, document.id)]
         assert numbers == [*range(document.chunks)]
-        index = stage.services.backends.vectors
-        entries = index.entries(stage.scope)  # type: ignore[attr-defined]  # both that are killed have it
+        entries = stage.index.entries(stage.scope)
         assert sorted(entry.passage.chunk for _, entry in entries) == numbers
-        found_by_words = index.search(stage.scope, Search("kettle boils", None, document.embedder, 50))
+        found_by_words = stage.index.search(stage.scope, Search("kettle boils", None, document.embedder, 50))
         hits = [hit for hit in found_by_words if hit.user == stage.scope.user]
         assert {hit.passage.document for hit in hits} == {document.id}
         assert len(hits) == document.chunks
         return {blob_name(document.id)}
 
     return check
-
-
-def loads(group: Snapshot) -> list[dict[str, Any]]:
-    import msgspec
-
-    decoded: list[dict[str, Any]] = msgspec.json.decode(str(group.data["chunks"]))
-    return decoded
 
 
 def failed(content: bytes, reason: str) -> Callable[[Stage, Job], set[str]]:
@@ -135,8 +72,8 @@ def failed(content: bytes, reason: str) -> Callable[[Stage, Job], set[str]]:
         assert (document.id, document.status) == (id_of(content), JobStatus.FAILED), document
         assert reason in (document.error or ""), document
         assert job.error is None or reason in job.error, job
-        assert stage.chunks(document.id) == []
-        assert stage.services.backends.vectors.entries(stage.scope) == []  # type: ignore[attr-defined]
+        assert stage.chunks(stage.scope, document.id) == []
+        assert stage.index.entries(stage.scope) == []
         return {blob_name(document.id)}
 
     return check
@@ -271,4 +208,6 @@ KINDS: Mapping[str, Kind] = {
     "flaky": Kind(submit("flaky"), effects("done")),
     "poison": Kind(submit("poison"), effects("failed"), status=JobStatus.FAILED, letters=1),
     "cancelled": Kind(submit("cancelled"), effects("begun", "failed"), status=JobStatus.CANCELLED),
+    **FLOWS,
+    **ASKED,
 }

@@ -24,6 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -38,12 +39,19 @@ from service.jobs.kinds import kinds
 from service.models import Job, Passage, Scope, timestamp
 from service.services import Services, assemble
 from tests.kit.apps import write_app
-from tests.kit.crash_kinds import COLLECTIONS, KINDS, Kind, Stage, scripted
+from tests.kit.crash_kinds import KINDS, scripted
+from tests.kit.crash_stage import Kind, Stage
 from tests.kit.crashing import steps
 
 LEASE = 0.6
+PART_BYTES = 400
+"""Of an export, so that a small one has several parts."""
+
 LATE = 60.0
 """Seconds after which a run that has not ended is stuck."""
+
+POLL = {"local": 0.02, "google": 0.1}
+"""Seconds between two looks: an emulator that is looked at all the time does little else."""
 
 ADAPTERS = {
     f"backend_{name.lower()}": f"tests.kit.crashing:{name}"
@@ -62,11 +70,11 @@ NEIGHBOUR = b"What a neighbour keeps, and nobody touches."
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A job of a kind, and the step at which its process dies; 0 is none, and counts the steps."""
+    """A job of a kind, and the last step of its process; with none it lives, and its steps are counted."""
 
     name: str
     kind: str
-    kill_at: int
+    last: str
     family: str = "local"
     port: int = 0
     at_once: bool = False
@@ -89,7 +97,7 @@ class Orders:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run: how its first process ended, after which steps, and how often its embeddings were put on record."""
+    """What came of a run: how its first process ended, after which steps, and how many calls were put on record."""
 
     run: Run
     status: int = 0
@@ -102,8 +110,9 @@ class Outcome:
 class Process:
     """One process of a run."""
 
-    def __init__(self, orders: Orders, run: Run, *, renew: float = LEASE / 3) -> None:
+    def __init__(self, orders: Orders, run: Run, *, renew: float = LEASE / 3, key: str = "") -> None:
         self.orders, self.run, self.renew = orders, run, renew
+        self.key = key or run.name
         self.folder = Path(orders.folder) / run.name
         self.kind: Kind = KINDS[run.kind]
         self.stage = self._stage()
@@ -114,7 +123,7 @@ class Process:
             data_dir=self.folder / "data",
             apps_dir=self.folder / "apps",
             openai_base_url=orders.openai,
-            openai_api_key=f"sk-{run.name}",
+            openai_api_key=f"sk-{self.key}",
             embedding_model="scripted",
             embedding_dimensions=64,
             ingest_workers=1,
@@ -123,6 +132,7 @@ class Process:
         if run.family == "google":
             url = f"http://127.0.0.1:{run.port}"
             changes: dict[str, Any] = {"backends": "google", "backend_secrets": "local", **(orders.settings or {})}
+            changes["google_cloud_project"] = f"demo-{run.name}"
             settings = replace(settings, service_url=url, **changes)
         made: list[Services] = []
         backends = registry.build(settings)
@@ -132,7 +142,9 @@ class Process:
             kinds=lambda *args, **kwargs: {**kinds(*args, **kwargs), **scripted(lambda: made[0])},
         ):
             made.append(assemble(settings, backends))
-        return Stage(made[0], Scope(run.name, self.kind.user), run.name)
+        made[0].asked.erasures.longest_wait = LEASE
+        made[0].asked.exports.part_bytes = PART_BYTES
+        return Stage(made[0], Scope(run.name, self.kind.user))
 
     # What is there before
 
@@ -152,7 +164,7 @@ class Process:
         """Give a neighbour a document, and all that one may have."""
         import io
 
-        backends, now = self.stage.services.backends, timestamp()
+        now = timestamp()
         job = Job(id="theirs", kind="report", status="COMPLETED", input={}, created=now, updated=now)  # type: ignore[arg-type]
         self.stage.store.commit(
             scope,
@@ -165,21 +177,17 @@ class Process:
         )
         passage = Passage(document="theirs", chunk=0, title="Theirs", text="Their kettle boils.")
         vector = np.full(64, 0.125, dtype=np.float32)
-        backends.vectors.inner.upsert(scope, [Entry(passage, vector, "scripted/64")])  # type: ignore[attr-defined]
-        backends.blobs.inner.put(scope, blob_name("theirs"), io.BytesIO(NEIGHBOUR), "text/plain")  # type: ignore[attr-defined]
+        self.stage.index.upsert(scope, [Entry(passage, vector, "scripted/64")])
+        self.stage.blobs.put(scope, blob_name("theirs"), io.BytesIO(NEIGHBOUR), "text/plain")
 
     def untouched(self) -> dict[str, object]:
         """All that the neighbours have."""
-        backends = self.stage.services.backends
         found: dict[str, object] = {}
         for scope in self.neighbours():
-            for collection in COLLECTIONS:
-                found[f"{scope} {collection}"] = [
-                    (one.path, dict(one.data), one.version) for one in self.stage.all(collection, scope)
-                ]
-            entries = backends.vectors.inner.entries(scope)  # type: ignore[attr-defined]
+            found[f"{scope} documents"] = self.stage.whole(scope)
+            entries = self.stage.index.entries(scope)
             found[f"{scope} vectors"] = [(at, entry.passage.text) for at, entry in entries]
-            with backends.blobs.inner.open(scope, blob_name("theirs")) as file:  # type: ignore[attr-defined]
+            with self.stage.blobs.open(scope, blob_name("theirs")) as file:
                 found[f"{scope} file"] = file.read()
         return found
 
@@ -189,21 +197,22 @@ class Process:
         """Submit the job, work on it, and leave when it has ended and the queue knows."""
         job_id = self.acknowledged()
         with self.working():
-            while not (self.ended(job_id) and self.waiting() == 0):
-                time.sleep(0.01)
+            while not (self.waiting() == 0 and self.ended(job_id)):
+                time.sleep(POLL[self.run.family])
 
     def take_over(self) -> Outcome:
         """Do what is left, with what was lost swept up once it is clear that it was, and look at what is there then."""
         before = self.untouched()
+        self.kind.meanwhile(self.stage)
         job_id, outcome = self.acknowledged(), Outcome(self.run)
         deadline = time.monotonic() + LATE
         with self.working():
-            while not (self.ended(job_id) and self.waiting() == 0 and not self.stage.all("outbox")):
+            while not (self.waiting() == 0 and self.ended(job_id) and not self.noted()):
                 assert time.monotonic() < deadline, f"stuck: {self.stage.job(job_id)}"
                 if self.waiting() == 0 and not outcome.swept:
                     outcome.swept = True
                     self.sweep()
-                time.sleep(0.02)
+                time.sleep(POLL[self.run.family])
         self.look(job_id, outcome)
         self.deliver_late(job_id)
         assert self.untouched() == before
@@ -231,6 +240,10 @@ class Process:
     def ended(self, job_id: str) -> bool:
         job = self.stage.job(job_id)
         return job is not None and job.status.terminal
+
+    def noted(self) -> bool:
+        """Whether something is written of what is to be delivered, or waits for that."""
+        return bool(self.stage.all("outbox") or self.stage.all("waiting"))
 
     def waiting(self) -> int:
         """How many deliveries the queue has to make."""
@@ -260,45 +273,57 @@ class Process:
         assert len(stage.all("jobs")) == kind.jobs
         assert len(stage.all("deadLetters")) == kind.letters
         needed = kind.check(stage, job)
-        assert bool(job.artifacts) == any(name.startswith("jobs/") for name in needed)
         self.look_at_files(job, needed)
-        outcome.rows = len(stage.all("calls"))
+        outcome.rows = sum(
+            call.data.get("job") == job.id
+            for scope in (stage.scope, *map(stage.of, kind.others))
+            for call in stage.all("calls", scope)
+        )
 
     def look_at_files(self, job: Job, needed: set[str]) -> None:
         """Every file that is needed is whole; beside them lie at most those of the job's earlier attempts."""
-        blobs = self.stage.services.backends.blobs.inner  # type: ignore[attr-defined]
-        for name in needed:
-            with blobs.open(self.stage.scope, name) as file:
+        stage, folder = self.stage, f"jobs/{job.id}/"
+        there = set(stage.blobs.names(stage.scope))
+        made = {name for name in there if name.startswith(folder)}
+        assert there - made == {name for name in needed if not name.startswith(folder)}
+        assert {name for name in needed if name.startswith(folder)} == {artifact.blob for artifact in job.artifacts}
+        assert {int(name.removeprefix(folder).partition("/")[0]) for name in made} <= {*range(1, job.attempts + 1)}
+        for artifact in job.artifacts:
+            with stage.blobs.open(stage.scope, artifact.blob) as file:
                 content = file.read()
-            for artifact in job.artifacts:
-                assert (artifact.bytes, artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-        left = 0
-        for attempt in range(1, job.attempts + 1):
-            with suppress(Exception):
-                blobs.open(self.stage.scope, f"jobs/{job.id}/{attempt}/report.txt").close()
-                left += 1
-        expected = len(needed) + max(0, left - len(job.artifacts))
-        assert self.files() == expected + len(self.neighbours()), (needed, left)
+            assert (artifact.bytes, artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        others = sum(len(list(stage.blobs.names(stage.of(user)))) for user in self.kind.others)
+        assert self.files() == len(there) + others + len(self.neighbours())
 
     def files(self) -> int:
         """How many files there are of this run's apps."""
         if self.run.family == "local":
             return len(list((self.folder / "data" / "blobs").rglob("*.blob")))
-        url = f"{os.environ['BRAINSTEM_TEST_STORAGE']}/storage/v1/b/{(self.orders.settings or {})['storage_bucket']}/o?maxResults=100000"
+        return sum(
+            name.startswith((f"apps/{self.run.name}/", f"apps/{self.run.name}-other/")) for name in self.objects()
+        )
+
+    def objects(self) -> Iterator[str]:
+        """The names of all objects in the bucket that may be of this run, as Cloud Storage lists them."""
+        url = f"{os.environ['BRAINSTEM_TEST_STORAGE']}/storage/v1/b/{(self.orders.settings or {})['storage_bucket']}/o"
         token = {"Authorization": f"Bearer {os.environ['BRAINSTEM_TEST_STORAGE_TOKEN']}"}
-        with urllib.request.urlopen(urllib.request.Request(url, headers=token), timeout=10) as answer:
-            names = [item["name"] for item in msgspec.json.decode(answer.read())["items"]]
-        return sum(name.startswith((f"apps/{self.run.name}/", f"apps/{self.run.name}-other/")) for name in names)
+        page, more = "", True
+        while more:
+            query = f"?prefix=apps/{self.run.name}&pageToken={quote(page)}"
+            with urllib.request.urlopen(urllib.request.Request(url + query, headers=token), timeout=10) as answer:
+                told = msgspec.json.decode(answer.read())
+            yield from (item["name"] for item in told["items"])
+            page = told.get("nextPageToken", "")
+            more = bool(page)
 
     def deliver_late(self, job_id: str) -> None:
         """What is delivered after the end, or asked for then, changes nothing."""
         stage = self.stage
-        before = {name: [(one.path, dict(one.data)) for one in stage.all(name)] for name in COLLECTIONS}
+        before = stage.whole(stage.scope)
         for _ in range(2):
             stage.services.jobs.run(JobAddress(stage.scope, job_id))
         assert stage.services.sweeper.sweep() == 0
-        after = {name: [(one.path, dict(one.data)) for one in stage.all(name)] for name in COLLECTIONS}
-        assert after == before
+        assert stage.whole(stage.scope) == before
 
 
 def insistently(call: Callable[[], str]) -> str:
@@ -335,14 +360,14 @@ def serving(services: Services, port: int) -> Iterator[None]:
 # Processes
 
 
-def in_child(folder: Path, kill_at: int, what: Callable[[], object]) -> int:
+def in_child(folder: Path, last: str, what: Callable[[], object]) -> int:
     """Do something in a process of its own, whose words go to the run's log, and return how it ended: -9 if it was killed."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        os.environ |= {"BRAINSTEM_TEST_KILL_AT": str(kill_at), "BRAINSTEM_TEST_STEPS": str(folder / "steps")}
+        os.environ |= {"BRAINSTEM_TEST_LAST_STEP": last, "BRAINSTEM_TEST_STEPS": str(folder / "steps")}
         with (folder / "log").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -363,19 +388,19 @@ def carry_out(orders: Orders, run: Run) -> Outcome:
     outcome = Outcome(run)
 
     def prepare() -> None:
-        Process(orders, run).prepare()
+        Process(orders, run, key=f"{run.name}-before").prepare()
 
     def take_over() -> None:
         report.write_bytes(msgspec.json.encode(Process(orders, run).take_over()))
 
-    if in_child(folder, 0, prepare) != 0:
+    if in_child(folder, "", prepare) != 0:
         return replace(outcome, error=(folder / "log").read_text()[-3000:])
     (folder / "steps").unlink(missing_ok=True)
-    status = in_child(folder, run.kill_at, lambda: Process(orders, run, renew=3600.0).work())
+    status = in_child(folder, run.last, lambda: Process(orders, run, renew=3600.0).work())
     passed = (folder / "steps").read_text().splitlines()
     if not run.at_once:
         time.sleep(LEASE)
-    if in_child(folder, 0, take_over) == 0:
+    if in_child(folder, "", take_over) == 0:
         outcome = msgspec.json.decode(report.read_bytes(), type=Outcome)
     else:
         outcome.error = (folder / "log").read_text()[-3000:]

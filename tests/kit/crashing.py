@@ -1,8 +1,8 @@
 """Adapters that kill their process: each call is a step before and a step after it, and one step may be the last.
 
 They are chosen as any adapter is, by dotted path: `BACKEND_DOCUMENTS=tests.kit.crashing:Documents`. What they pass their calls to is the
-family's own adapter of the setting BACKENDS. `BRAINSTEM_TEST_KILL_AT` says at which step the process ends by SIGKILL (0: never), and
-`BRAINSTEM_TEST_STEPS` the file in which each step is a line.
+family's own adapter of the setting BACKENDS. `BRAINSTEM_TEST_LAST_STEP` says at which step the process ends by SIGKILL, by what it does
+and for which time (`after documents.commit calls #2`; nothing: at none), and `BRAINSTEM_TEST_STEPS` the file in which each step is a line.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
-from service.backends.interfaces import JobAddress, ModelEvent, ModelRequest, Secrets, Write
+from service.backends.interfaces import Delete, JobAddress, ModelEvent, ModelRequest, Secrets, Write
 from service.backends.registry import load, target
 from service.config import Settings
 
@@ -28,19 +30,23 @@ LARGEST_BATCH = 8
 
 
 class Steps:
-    """Counts what a process does, and ends it when it has done so much."""
+    """Counts what a process does, and ends it when it has done so much.
 
-    def __init__(self, kill_at: int, file: Path) -> None:
-        self._kill_at = kill_at
+    A step is known by its name and not by its number among all, which another delivery more or less would change.
+    """
+
+    def __init__(self, last: str, file: Path) -> None:
+        self._last = last
         self._file = file.open("a", encoding="utf-8", buffering=1)
         self._lock = threading.Lock()
-        self._passed = 0
+        self._passed: Counter[str] = Counter()
 
     def pass_one(self, what: str) -> None:
         with self._lock:
-            self._passed += 1
-            self._file.write(f"{what}\n")
-            if self._passed == self._kill_at:
+            self._passed[what] += 1
+            step = f"{what} #{self._passed[what]}"
+            self._file.write(f"{step}\n")
+            if step == self._last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager
@@ -54,7 +60,7 @@ class Steps:
 @cache
 def steps() -> Steps:
     """The steps of this process, as its environment says when it takes the first one."""
-    return Steps(int(os.environ["BRAINSTEM_TEST_KILL_AT"]), Path(os.environ["BRAINSTEM_TEST_STEPS"]))
+    return Steps(os.environ["BRAINSTEM_TEST_LAST_STEP"], Path(os.environ["BRAINSTEM_TEST_STEPS"]))
 
 
 class Counted:
@@ -84,11 +90,12 @@ def counted(method: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 def about(*args: Any) -> str:
-    """Which collections a commit writes to: what a step is told by."""
+    """Which collections a commit writes to, with a minus those that it removes from: what a step is told by."""
     given = args[1] if len(args) > 1 else ()
     if not isinstance(given, list | tuple):
         return ""
-    return "+".join(sorted({write.path[-2] for write in given if isinstance(write, Write)}))
+    writes = [write for write in given if isinstance(write, Write)]
+    return "+".join(sorted({f"{'-' * isinstance(write, Delete)}{write.path[-2]}" for write in writes}))
 
 
 class Documents(Counted):
@@ -145,7 +152,7 @@ class Queue(Counted):
 
     def adapter(self, settings: Settings, secrets: Secrets) -> Any:
         if settings.backends == "google":
-            return super().adapter(settings, secrets)
+            return super().adapter(replace(settings, google_cloud_project="demo-brainstem"), secrets)
         from service.backends.local.queue import LocalQueue
 
         return LocalQueue(settings, secrets, lease=QUEUE_LEASE, backoff=BACKOFF)
