@@ -8,10 +8,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from service.errors import Superseded
+
 T = TypeVar("T")
 
 SAVING_THREADS = 32
 STOP_SECONDS = 5.0
+WATCH_SECONDS = 0.25
 
 
 class Loop:
@@ -27,6 +30,20 @@ class Loop:
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop, from any other thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._running())
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], alive: Callable[[], bool]) -> T:
+        """Run a coroutine on the loop and wait for it, in a thread of the caller's, which a job has.
+
+        Once who waits is not `alive` any more, it is cancelled, and `Superseded` raised.
+        """
+        running = self.submit(coroutine)
+        while True:
+            try:
+                return running.result(WATCH_SECONDS)
+            except TimeoutError:
+                if not alive():
+                    running.cancel()
+                    raise Superseded from None
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on the loop, from any other thread, which hears no more of it."""

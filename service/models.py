@@ -131,6 +131,17 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a model made of a document's text, for the job of that id; `cut` if there is more of the text than was read."""
+
+    text: str
+    model: str
+    created: str
+    job: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """An uploaded file and what became of it; `id` follows from the content, so one file is one document.
 
@@ -154,6 +165,7 @@ class Document:
     embedder: str = ""
     read: str = ""
     error: str | None = None
+    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         lease_seconds=settings.lease_seconds,
     )
     ingestion = Ingestion(settings, backends)
-    asked = asked_for(settings, backends, ingestion, apps)
+    asked = asked_for(settings, backends, ingestion, apps, loop)
     own = kinds(ingestion, handler(flows, sources, apps, backends.blobs))
     windows = {queue: cap.window for queue, cap in caps(settings).items()}
     jobs = Jobs(backends.documents, backends.queue, {**own, **asked.handlers}, windows=windows)

@@ -46,7 +46,7 @@ function card(library, doc) {
     'li',
     { class: 'card', data: { document: doc.id, status: doc.status } },
     badge(doc),
-    h('div', { class: 'grow' }, h('h3', {}, doc.title), h('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')), state(doc, true), originalLink(library.api, doc.id, { label: 'Download', kind: 'quiet' })),
+    h('div', { class: 'grow' }, h('h3', {}, doc.title), h('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')), state(doc, true), doc.summary && h('p', { class: 'hint' }, doc.summary.text), originalLink(library.api, doc.id, { label: 'Download', kind: 'quiet' })),
     remove,
   );
 }

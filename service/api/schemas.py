@@ -153,6 +153,15 @@ class ChatWithTurnsAnswer(ChatAnswer, frozen=True):
     next_cursor: str | None
 
 
+class SummaryAnswer(Answer, frozen=True):
+    """What `model` made of a document's text; `cut` if that is longer than what it was shown."""
+
+    text: str
+    model: str
+    created: str
+    cut: bool
+
+
 class DocumentAnswer(Answer, frozen=True):
     """An uploaded file. `status` runs PENDING → PROCESSING (`done` of `total` chunks) → COMPLETED | FAILED (`error`)."""
 
@@ -168,6 +177,7 @@ class DocumentAnswer(Answer, frozen=True):
     done: int
     total: int
     error: str | None
+    summary: SummaryAnswer | None
 
 
 class DocumentsAnswer(Answer, frozen=True):

@@ -80,6 +80,13 @@ class Limits(Table, frozen=True):
     message_chars: Annotated[int, Meta(ge=1, le=200_000)] = 8000
 
 
+class Summaries(Table, frozen=True):
+    """What the summaries of documents are like: `words` long at most, and whatever else the app wishes of them."""
+
+    words: Annotated[int, Meta(ge=20, le=400)] = 120
+    wish: Annotated[str, Meta(max_length=1000)] = ""
+
+
 class AppFile(Table, frozen=True):
     """The content of `app.toml`."""
 
@@ -91,6 +98,7 @@ class AppFile(Table, frozen=True):
     context: ContextRules = ContextRules()
     retrieval: Retrieval = Retrieval()
     limits: Limits = Limits()
+    summaries: Summaries = Summaries()
     flows: dict[str, FlowFile] = msgspec.field(default_factory=dict)
 
     @property

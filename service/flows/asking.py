@@ -1,4 +1,4 @@
-"""One call of a flow to the model, and the ledger's row for it."""
+"""One call of a flow, or of a job, to the model, and the ledger's row for it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ WITHHELD = "The model's provider withheld the answer."
 class Asking:
     """Asks once, on the event loop. What came is there even if the asking was cancelled."""
 
-    def __init__(self, request: ModelRequest, call_id: str, flow: str, request_id: str, job: str | None) -> None:
+    def __init__(
+        self,
+        request: ModelRequest,
+        call_id: str,
+        flow: str | None,
+        request_id: str,
+        job: str | None,
+        *,
+        kind: str = "flow",
+    ) -> None:
         self._request = request
         self._id = call_id
         self._flow = flow
         self._request_id = request_id
         self._job = job
+        self._kind = kind
         self._created = timestamp()
         self._began = self._ended = time.monotonic()
         self._first: float | None = None
@@ -84,7 +94,7 @@ class Asking:
         first = self._first
         return Call(
             id=self._id,
-            kind="flow",
+            kind=self._kind,
             model=self._request.model,
             created=self._created,
             outcome=self.outcome,

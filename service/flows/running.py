@@ -19,7 +19,6 @@ from service.errors import (
     InvalidInput,
     NotFound,
     StoreError,
-    Superseded,
 )
 from service.flows.prompt import messages_of
 from service.flows.runs import Begun, KeptRun, Runs, new_run
@@ -30,7 +29,6 @@ from service.models import JSON, FlowResult, Scope, TurnError
 from service.records import from_text
 
 FOLLOW_SECONDS = 0.25
-WATCH_SECONDS = 0.25
 SOURCE_THREADS = 16
 """What waits for sources has threads of its own, so that it keeps nobody from the store."""
 
@@ -106,14 +104,7 @@ class Flows:
         prepared = self.prepare(scope, app, name, given, request_id)
         known = prepared.readings if readings is None else readings
         prepared = replace(prepared, run=calls, job=job, readings=known, keeping=Keeping(keep=keep))
-        running = self._loop.submit(self._work(prepared).run())
-        while True:
-            try:
-                return running.result(WATCH_SECONDS)
-            except TimeoutError:
-                if not alive():
-                    running.cancel()
-                    raise Superseded from None
+        return self._loop.wait(self._work(prepared).run(), alive)
 
     async def answer(self, prepared: Prepared) -> FlowResult | TurnError:
         """Carry a run out, on the event loop; one that another request carries out is waited for, and so is its error.

@@ -14,6 +14,8 @@ from service.jobs.erasure import Erasures
 from service.jobs.export import Exports
 from service.jobs.orders import Order
 from service.jobs.reindex import Reindexes
+from service.jobs.summaries import Summaries
+from service.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Asked:
     erasures: Erasures
     exports: Exports
     reindexes: Reindexes
+    summaries: Summaries
 
     @property
     def handlers(self) -> Kinds:
@@ -30,6 +33,7 @@ class Asked:
             "erasure": self.erasures.handler,
             "export": self.exports.handler,
             "reindex": self.reindexes.handler,
+            "summaries": self.summaries.handler,
         }
 
     @property
@@ -38,12 +42,14 @@ class Asked:
             "erasure": self.erasures.order,
             "export": self.exports.order,
             "reindex": self.reindexes.order,
+            "summaries": self.summaries.order,
         }
 
 
-def asked_for(settings: Settings, backends: Backends, ingestion: Ingestion, apps: AppCatalog) -> Asked:
+def asked_for(settings: Settings, backends: Backends, ingestion: Ingestion, apps: AppCatalog, loop: Loop) -> Asked:
     return Asked(
         erasures=Erasures(backends, settings.max_document_chunks),
         exports=Exports(backends),
         reindexes=Reindexes(backends.documents, ingestion, apps),
+        summaries=Summaries(backends, apps, loop, settings.flow_seconds),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
+from service.backends.interfaces import Write
 from service.jobs.attempt import Attempt, Unfinished
 from service.models import JSON
 
@@ -21,11 +23,24 @@ class Slice:
         self._end = time.monotonic() + seconds
         self._saved = 0.0
 
-    def step(self, state: JSON, done: int, total: int, note: str, *, now: bool = False) -> None:
-        """Tell how far the job is (at once, if `now`); raises `Unfinished` when this part is over, and `Superseded`."""
+    def step(
+        self,
+        state: JSON,
+        done: int,
+        total: int,
+        note: str,
+        *,
+        now: bool = False,
+        writes: Sequence[Write] = (),
+        **changes: int,
+    ) -> None:
+        """Tell how far the job is (at once, if `now`, with other changes of it and the writes that belong to them).
+
+        Raises `Unfinished` when this part is over, and what `Attempt.save` raises.
+        """
         over = time.monotonic() > self._end
         if over or now or time.monotonic() > self._saved + SAVE_SECONDS:
-            self.attempt.save(state=state, done=done, total=total, note=note)
+            self.attempt.save(writes, state=state, done=done, total=total, note=note, **changes)
             self._saved = time.monotonic()
         if over:
             raise Unfinished

@@ -31,7 +31,7 @@ UNINDEXED: Mapping[str, tuple[str, ...]] = {
     "chats": ("title",),
     "turns": ("prompt", "reply", "citations", "error", "fingerprint"),
     "recent": ("recent",),
-    "documents": ("title", "error"),
+    "documents": ("title", "error", "summary"),
     "chunks": ("chunks",),
     "jobs": ("input", "error", "note", "state", "output", "artifacts"),
     "outbox": (),
