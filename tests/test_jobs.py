@@ -58,15 +58,18 @@ class Scripted:
 
 
 class Silent:
-    """A queue that only remembers what it was given; `down` makes it refuse."""
+    """A queue that only remembers what it was given; it refuses what is in `refused`, and all if it is `down`."""
 
     def __init__(self) -> None:
         self.addresses: list[JobAddress] = []
         self.queues: list[QueueName] = []
         self.down = False
+        self.refused: set[str] = set()
+        self.asked = 0
 
     def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
-        if self.down:
+        self.asked += 1
+        if self.down or address.id in self.refused:
             raise Unavailable
         self.addresses.append(address)
         self.queues.append(queue)
@@ -483,6 +486,30 @@ def test_an_end_whose_process_dies_before_its_handler_was_told_is_told_by_anothe
         world.jobs.run(address)
     assert sorted(world.handler.failures) == ["It was cancelled.", "The PDF is encrypted."]
     assert (world.handler.runs, world.outbox()) == (1, [])
+
+
+def test_a_job_that_cannot_be_swept_keeps_no_other_from_it(flask: Flask) -> None:
+    world = World(flask)
+    addresses = [world.submit(name=f"j{n}") for n in range(4)]
+    for address in addresses:
+        world.past_due(address)
+    world.queue.addresses.clear()
+    world.queue.refused = {"j0", "j2"}
+    assert world.jobs.sweep(of_job("alpha", None)) == 2
+    assert {address.id for address in world.queue.addresses} == {"j1", "j3"}
+    world.queue.refused = set()
+    assert world.jobs.sweep(of_job("alpha", None)) == 2
+
+
+def test_a_sweep_past_a_queue_that_is_down_ends_soon(flask: Flask) -> None:
+    world = World(flask)
+    world.windows.update(batch=20)
+    for n in range(20):
+        world.past_due(world.submit(name=f"j{n}"))
+    world.queue.down, world.queue.asked = True, 0
+    with pytest.raises(Unavailable):
+        world.jobs.sweep(of_job("alpha", None))
+    assert world.queue.asked == 3
 
 
 def test_a_sweep_touches_no_other_app(flask: Flask) -> None:
