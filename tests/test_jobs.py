@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from service.backends.interfaces import JobAddress, Query, Set
+from service.backends.interfaces import Create, JobAddress, Query, Set
 from service.backends.local.queue import LocalQueue
 from service.backends.local.secrets import EnvironmentSecrets
 from service.config import Settings
@@ -57,15 +58,18 @@ class Scripted:
 
 
 class Silent:
-    """A queue that only remembers what it was given; `down` makes it refuse."""
+    """A queue that only remembers what it was given; it refuses what is in `refused`, and all if it is `down`."""
 
     def __init__(self) -> None:
         self.addresses: list[JobAddress] = []
         self.queues: list[QueueName] = []
         self.down = False
+        self.refused: set[str] = set()
+        self.asked = 0
 
     def enqueue(self, address: JobAddress, *, queue: QueueName = "batch", delay: float = 0.0) -> None:
-        if self.down:
+        self.asked += 1
+        if self.down or address.id in self.refused:
             raise Unavailable
         self.addresses.append(address)
         self.queues.append(queue)
@@ -87,14 +91,14 @@ class World:
         self.store = flask.extensions["brainstem"].backends.documents
         self.jobs = self.process()
 
-    def process(self, **seconds: float) -> Jobs:
-        """The same as another process has it."""
+    def process(self, store: Any = None, **seconds: float) -> Jobs:
+        """The same as another process has it, on a store that may have its own troubles."""
         kinds = {
             "test": Handler(self.handler.run, self.handler.fail),
             "quick": Handler(self.handler.run, self.handler.fail, queue="interactive"),
         }
         times = {"lease": LEASE, "renew": 0.2, "longest": 30.0, **seconds}
-        return Jobs(self.store, self.queue, kinds, windows=self.windows, **times)
+        return Jobs(store or self.store, self.queue, kinds, windows=self.windows, **times)
 
     def submit(self, scope: Scope = ADA, name: str = "j1", kind: str = "test") -> JobAddress:
         now = timestamp()
@@ -270,6 +274,75 @@ def test_who_comes_back_after_another_took_the_job_over_writes_nothing(flask: Fl
     assert effect.data["data"] == {"of": "heir"}
 
 
+class Doubtful:
+    """A store of which the `nth` commit ends Unavailable, after it took effect (`late`) or before; `meanwhile` is done then."""
+
+    def __init__(self, store: Any, nth: int, *, late: bool, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._store, self._nth, self._late, self._meanwhile = store, nth, late, meanwhile
+        self.commits = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, scope: Scope, writes: Any) -> Any:
+        self.commits += 1
+        if self.commits != self._nth:
+            return self._store.commit(scope, writes)
+        if self._late:
+            self._store.commit(scope, writes)
+        self._meanwhile()
+        raise Unavailable("No reply.")
+
+
+def stepwise(attempt: Attempt) -> Result:
+    """A job with two effects, which are there as often as they are made."""
+    for part in range(int(attempt.job.state or 0), 2):
+        effect = Create(("data", f"{part}-{attempt.job.attempts}"), {"updated": timestamp()})
+        attempt.save([effect], state=part + 1)
+    return Result(output="done")
+
+
+def parts(world: World) -> list[str]:
+    return [found.path[-1][0] for found in world.store.query(ADA, Query(("data",), "updated"))]
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_whose_commit_only_lost_its_reply_goes_on(flask: Flask, nth: int) -> None:
+    """The claim, two effects, the end: none of them is a failure, for the attempt finds what it wrote."""
+    world = World(flask, stepwise)
+    address = world.submit()
+    store = Doubtful(world.store, nth, late=True)
+    world.process(store).run(address)
+    job = world.stored(address)
+    assert store.commits == 4, "the fault did not fire, or a commit was made twice"
+    assert (job.status, job.attempts, job.failures, job.output) == (JobStatus.COMPLETED, 1, 0, "done")
+    assert (parts(world), world.outbox()) == (["0", "1"], [])
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_a_commit_that_came_to_nothing_is_made_by_another_attempt(flask: Flask, nth: int) -> None:
+    world = World(flask, stepwise, stepwise)
+    address = world.submit()
+    with pytest.raises(Unavailable):
+        world.process(Doubtful(world.store, nth, late=False)).run(address)
+    time.sleep(LEASE + 0.1)
+    world.jobs.run(address)
+    assert (world.stored(address).status, parts(world)) == (JobStatus.COMPLETED, ["0", "1"])
+
+
+def test_what_others_wrote_meanwhile_is_not_taken_for_ones_own(flask: Flask) -> None:
+    world = World(flask, stepwise, stepwise)
+    address, other = world.submit(), world.submit(name="j2")
+    cancelled = Doubtful(world.store, 2, late=False, meanwhile=lambda: world.jobs.cancel(ADA, "j1"))
+    world.process(cancelled).run(address)
+    assert (world.stored(address).status, parts(world)) == (JobStatus.CANCELLED, [])
+    claimed = Doubtful(world.store, 1, late=False, meanwhile=lambda: world.process().run(other))
+    with pytest.raises(Conflict):
+        world.process(claimed).run(other)
+    assert (world.stored(other).status, world.stored(other).attempts) == (JobStatus.COMPLETED, 1)
+    assert parts(world) == ["0", "1"]
+
+
 def test_a_process_that_ends_leaves_its_jobs_to_others_at_once(flask: Flask) -> None:
     running, proceed, refused = threading.Event(), threading.Event(), []
 
@@ -413,6 +486,30 @@ def test_an_end_whose_process_dies_before_its_handler_was_told_is_told_by_anothe
         world.jobs.run(address)
     assert sorted(world.handler.failures) == ["It was cancelled.", "The PDF is encrypted."]
     assert (world.handler.runs, world.outbox()) == (1, [])
+
+
+def test_a_job_that_cannot_be_swept_keeps_no_other_from_it(flask: Flask) -> None:
+    world = World(flask)
+    addresses = [world.submit(name=f"j{n}") for n in range(4)]
+    for address in addresses:
+        world.past_due(address)
+    world.queue.addresses.clear()
+    world.queue.refused = {"j0", "j2"}
+    assert world.jobs.sweep(of_job("alpha", None)) == 2
+    assert {address.id for address in world.queue.addresses} == {"j1", "j3"}
+    world.queue.refused = set()
+    assert world.jobs.sweep(of_job("alpha", None)) == 2
+
+
+def test_a_sweep_past_a_queue_that_is_down_ends_soon(flask: Flask) -> None:
+    world = World(flask)
+    world.windows.update(batch=20)
+    for n in range(20):
+        world.past_due(world.submit(name=f"j{n}"))
+    world.queue.down, world.queue.asked = True, 0
+    with pytest.raises(Unavailable):
+        world.jobs.sweep(of_job("alpha", None))
+    assert world.queue.asked == 3
 
 
 def test_a_sweep_touches_no_other_app(flask: Flask) -> None:

@@ -44,6 +44,7 @@ from service.jobs.attempt import (
     Kinds,
     Result,
     Unfinished,
+    committed,
     job_path,
     letter_path,
     outbox_path,
@@ -259,7 +260,7 @@ class Jobs:
             updated=now,
         )
         try:
-            [version] = self._documents.commit(scope, [Update(found.path, to_record(job), found.version)])
+            version = committed(self._documents, scope, job, Update(found.path, to_record(job), found.version))
         except StoreError as error:
             raise Conflict("This job is being worked on.", retry_after=math.ceil(self._lease)) from error
         return Attempt(self._documents, scope, Held(job, version))

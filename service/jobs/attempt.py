@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.backends.interfaces import DocumentStore, Path, Update, Write
-from service.errors import StoreError, Superseded
+from service.errors import DependencyError, StoreError, Superseded
 from service.models import JSON, Artifact, Job, QueueName, Scope, timestamp
-from service.records import to_record
+from service.records import from_record, to_record
 
 
 @dataclass(slots=True)
@@ -27,7 +27,8 @@ class Attempt:
     """A job that this process works on, until somebody else does.
 
     Every write carries the version that the last one gave the job. So whoever lost it, to another attempt after a pause or to a
-    cancellation, writes nothing any more, and what belongs to a job is written with it or not at all.
+    cancellation, writes nothing any more, and what belongs to a job is written with it or not at all. Whoever only lost the reply
+    to a commit goes on.
     """
 
     def __init__(self, documents: DocumentStore, scope: Scope, held: Held) -> None:
@@ -50,7 +51,7 @@ class Attempt:
             record = to_record(job)
             own = Update(job_path(job.id), {name: record[name] for name in ("updated", *changes)}, held.version)
             try:
-                [version, *_] = self._documents.commit(self.scope, [own, *writes])
+                version = committed(self._documents, self.scope, job, own, writes)
             except StoreError as error:
                 [found] = self._documents.get(self.scope, own.path)
                 if found and found.version == held.version:
@@ -84,6 +85,24 @@ class Attempt:
         """Write nothing from here any more; a save that is under way ends first."""
         with self._held.lock:
             self._closed = True
+
+
+def committed(documents: DocumentStore, scope: Scope, job: Job, own: Update, writes: Sequence[Write] = ()) -> str:
+    """Commit what makes a job as it is here, and return its version, also where it was only the reply that was lost.
+
+    Raises as a commit does, and `Superseded` if somebody else wrote instead: they gave it another attempt or another status.
+    """
+    try:
+        [version, *_] = documents.commit(scope, [own, *writes])
+        return version
+    except DependencyError as doubt:
+        [found] = documents.get(scope, own.path)
+        if found is None or found.version == own.version:
+            raise
+        stored = from_record(Job, found.data)
+        if (stored.attempts, stored.status, stored.updated) != (job.attempts, job.status, job.updated):
+            raise Superseded from doubt
+        return found.version
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ process that died between leaves behind, the sweep finds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ LONGEST_OUTBOX_SECONDS = 3600.0
 them twice, and one that lost them gets all of them back."""
 
 PAGE = 200
+FAILED_IN_A_ROW = 3
 
 Windows = Mapping[QueueName, int]
 """How many jobs of one app each queue is given at once."""
@@ -92,7 +93,7 @@ class Outbox:
         """Have delivered what is due in a scope's app and was not; returns how many were enqueued, at most a page of them at once."""
         app = shared(scope)
         query = Query(("outbox",), "due", where=[("due", "<=", timestamp())], limit=PAGE)
-        enqueued = sum(self._sweep_one(owner, found.path[-1]) for owner, found in self.of_app(app, query))
+        enqueued = self._sweep_all([(owner, found.path[-1]) for owner, found in self.of_app(app, query)])
         for owner, _ in self.of_app(app, Query(("waiting",), "place", limit=1)):
             for queue in QUEUES:
                 self.advance(owner, queue)
@@ -144,6 +145,20 @@ class Outbox:
             self._queue.enqueue(JobAddress(scope, job_id), queue=queue)
         except DependencyError as error:
             log.event("job_not_enqueued", logging.WARNING, error, app=scope.app, job=job_id)
+
+    def _sweep_all(self, due: Sequence[tuple[Scope, str]]) -> int:
+        """Sweep jobs one by one; raises `DependencyError` once several in a row could not be, for then none can."""
+        enqueued = failed = 0
+        for owner, job_id in due:
+            try:
+                enqueued += self._sweep_one(owner, job_id)
+                failed = 0
+            except DependencyError as error:
+                failed += 1
+                if failed == FAILED_IN_A_ROW:
+                    raise
+                log.event("job_not_swept", logging.WARNING, error, app=owner.app, job=job_id)
+        return enqueued
 
     def _sweep_one(self, scope: Scope, job_id: str) -> bool:
         [found] = self._documents.get(scope, job_path(job_id))
