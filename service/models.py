@@ -81,6 +81,20 @@ class TurnStatus(StrEnum):
         return self not in (TurnStatus.ACCEPTED, TurnStatus.STREAMING)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a model costs, in picodollars (10⁻¹² USD) a token: whole numbers, so that sums are exact. All are 0 if it is free."""
+
+    input: int
+    cached: int
+    output: int
+
+    def cost(self, input_tokens: int, output_tokens: int = 0, cached_tokens: int = 0) -> int:
+        """Return what a call costs in picodollars; the cached tokens are among those of the input."""
+        cached = min(cached_tokens, input_tokens)
+        return (input_tokens - cached) * self.input + cached * self.cached + output_tokens * self.output
+
+
 QueueName: TypeAlias = Literal["interactive", "ingest", "batch"]
 """Which jobs a queue holds: those that somebody waits for, documents to ingest, and what may take its time."""
 

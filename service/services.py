@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.apps import AppCatalog
+from service.apps import AppCatalog, Defaults
 from service.backends.interfaces import Backends
 from service.chat.machine import Pace
 from service.chat.prepare import Turns
@@ -71,7 +71,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         threads=settings.threads,
         seconds=settings.stage_seconds,
     )
-    apps = AppCatalog(settings.apps_dir)
+    apps = AppCatalog(settings.apps_dir, Defaults(backends.model.name, backends.embedder.model))
     loop = Loop()
     sources = Sources()
     flows = Flows(

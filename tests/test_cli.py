@@ -462,7 +462,7 @@ def test_the_doctor_names_each_thing_that_is_broken(terminal: Terminal, served: 
 def test_the_doctor_hints_at_the_stand_in_and_at_old_embeddings(terminal: Terminal) -> None:
     terminal.write("kettle.md", FACT)
     terminal.run("documents", "add", "alpha", "kettle.md")
-    result = terminal.run("doctor", "--json", BACKEND_MODEL="local", EMBEDDING_MODEL="another", PORT="0")
+    result = terminal.run("doctor", "--json", BACKEND_MODEL="local", EMBEDDING_MODEL="text-embedding-3-large", PORT="0")
     assert result.exit_code == 0
     found = findings(result)
     assert found["answers"][0] == "hint"

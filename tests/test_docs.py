@@ -15,7 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from docs.__main__ import settings_page
 from service import __version__
 from service.app import create_app
-from service.apps import AppFile, FlowFile, load
+from service.apps import AppFile, Defaults, FlowFile, load
+from service.apps.prices import Price
 from service.config import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -32,11 +33,12 @@ def test_the_page_of_settings_is_the_table_of_settings() -> None:
 
 def test_the_page_of_apps_names_every_key() -> None:
     keys = {f"flows.<name>.{field.name}" for field in msgspec.structs.fields(FlowFile)}
+    keys |= {f"prices.<model>.{field.name}" for field in msgspec.structs.fields(Price)}
     for field in msgspec.structs.fields(AppFile):
         inner = field.type
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             keys |= {f"{field.name}.{f.name}" for f in msgspec.structs.fields(inner)}
-        elif field.name != "flows":
+        elif field.name not in ("flows", "prices"):
             keys.add(field.name)
     documented = set(re.findall(r"^\| `([a-z_.<>]+)` \|", text(ROOT / "docs" / "apps.md"), re.MULTILINE))
     assert documented == keys
@@ -62,7 +64,8 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 def test_the_apps_that_are_shipped_hold() -> None:
-    shipped = [load(folder) for folder in sorted((ROOT / "apps").iterdir()) if folder.is_dir()]
+    defaults = Defaults(Settings().chat_model, Settings().embedding_model)
+    shipped = [load(folder, defaults) for folder in sorted((ROOT / "apps").iterdir()) if folder.is_dir()]
     assert "assistant" in [app.id for app in shipped]
 
 

@@ -122,7 +122,8 @@ def test_a_schema_that_providers_cannot_be_strict_about_is_told_as_such(tmp_path
 
 def test_a_flow_has_a_model_of_its_own_or_the_apps(served: Settings, upstream: Upstream) -> None:
     apps = served.apps_dir
-    write_app(apps, "gamma", '[model]\nname = "of-the-app"\ntemperature = 0.5\n')
+    priced = "[prices.of-the-app]\nfree = true\n[prices.its-own]\nfree = true\n"
+    write_app(apps, "gamma", f'{priced}[model]\nname = "of-the-app"\ntemperature = 0.5\n')
     write_flow(apps, "gamma", "plain", COMPANY, RISK, PROMPT)
     own = '[flows.own.model]\nname = "its-own"\nmax_output_tokens = 77\n'
     write_flow(apps, "gamma", "own", COMPANY, RISK, PROMPT, own)

@@ -132,7 +132,7 @@ def finished(server: Server, headers: dict[str, str]) -> list[dict[str, object]]
 class Provider:
     """An embedder that refuses as it is told, and notes when it was called."""
 
-    name, dimensions, batch_size = "scripted", 2, 8
+    name, model, dimensions, batch_size = "scripted", "scripted", 2, 8
 
     def __init__(self, *refusals: UpstreamBusy | None) -> None:
         self.refusals = list(refusals)

@@ -503,7 +503,7 @@ def test_a_job_that_cannot_be_swept_keeps_no_other_from_it(flask: Flask) -> None
 
 def test_a_sweep_past_a_queue_that_is_down_ends_soon(flask: Flask) -> None:
     world = World(flask)
-    world.windows.update(batch=20)
+    world.windows["batch"] = 20
     for n in range(20):
         world.past_due(world.submit(name=f"j{n}"))
     world.queue.down, world.queue.asked = True, 0

@@ -160,7 +160,11 @@ def test_a_document_sent_anew_after_it_was_deleted_has_no_summary(ada: User) -> 
 
 
 def test_an_app_says_how_long_and_what_else(served: Settings, upstream: Upstream) -> None:
-    write_app(served.apps_dir, "alpha", '[summaries]\nwords = 33\nwish = "In Latin."\n[model]\nname = "small"\n')
+    write_app(
+        served.apps_dir,
+        "alpha",
+        '[summaries]\nwords = 33\nwish = "In Latin."\n[model]\nname = "small"\n[prices.small]\nfree = true\n',
+    )
     world = World(served, upstream)
     world.add("z.txt", b"Zebras.")
     world.run(world.submit())

@@ -7,6 +7,7 @@ import re
 import threading
 import tomllib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,12 +17,14 @@ from msgspec import Meta
 from service import logging as log
 from service.apps.files import read_prompt
 from service.apps.flows import Flow, FlowFile, load_flow
+from service.apps.prices import Price, check_prices, find, unpriced
 from service.apps.sources import Source
 from service.apps.tables import Model, Table, Tokens
 from service.errors import ConfigError, NotFound
+from service.models import Rate
 from service.records import learned
 
-__all__ = ["App", "AppCatalog", "AppFile", "Flow", "FlowFile", "Model", "Source", "load"]
+__all__ = ["App", "AppCatalog", "AppFile", "Defaults", "Flow", "FlowFile", "Model", "Source", "load"]
 
 REMEDIES = {
     "access.membership": 'Use "open", "claim", "tenant" or "record".',
@@ -99,6 +102,7 @@ class AppFile(Table, frozen=True):
     retrieval: Retrieval = Retrieval()
     limits: Limits = Limits()
     summaries: Summaries = Summaries()
+    prices: dict[Annotated[str, Meta(min_length=1, max_length=200)], Price] = msgspec.field(default_factory=dict)
     flows: dict[str, FlowFile] = msgspec.field(default_factory=dict)
 
     @property
@@ -108,6 +112,14 @@ class AppFile(Table, frozen=True):
         return (self.prompt, *(name for names in files for name in names))
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The models of the settings: which answers where an app names none, and which embeds."""
+
+    model: str
+    embedder: str
+
+
 class App(Table, frozen=True):
     """An app as the service uses it: its file, its id (the folder's name), the text of its prompt, and its flows by name."""
 
@@ -115,13 +127,34 @@ class App(Table, frozen=True):
     file: AppFile
     prompt: str
     flows: dict[str, Flow] = msgspec.field(default_factory=dict)
+    rates: dict[str, Rate] = msgspec.field(default_factory=dict)
+
+    def asked(self, defaults: Defaults) -> list[str]:
+        """Return the models that this app asks, each once."""
+        answering = self.file.model.name or defaults.model
+        flows = [flow.model.name or answering for flow in self.flows.values()]
+        return list(dict.fromkeys([answering, *flows, defaults.embedder]))
+
+    def rate(self, model: str) -> Rate:
+        """Return what a model costs this app; raises `ConfigError` if nobody has said it: then it may not be called."""
+        if known := self.rates.get(model):
+            return known
+        price = find(model, self.file.prices)
+        if price is None:
+            raise ConfigError(unpriced([model]))
+        rate = self.rates[model] = price.rate
+        return rate
 
 
 class AppCatalog:
-    """The apps of a folder. A changed or new app is seen at its next use; a change that does not hold keeps the last good one."""
+    """The apps of a folder. A changed or new app is seen at its next use; a change that does not hold keeps the last good one.
 
-    def __init__(self, folder: Path) -> None:
+    With `defaults` an app holds only if every model that it asks has a price.
+    """
+
+    def __init__(self, folder: Path, defaults: Defaults | None = None) -> None:
         self._folder = folder
+        self._defaults = defaults
         self._loaded: dict[str, tuple[tuple[int, ...], App]] = {}
         self._lock = threading.Lock()
 
@@ -140,7 +173,7 @@ class AppCatalog:
 
     def check(self) -> list[App]:
         """Load every app; raises `ConfigError` for the first that does not hold."""
-        return [load(folder) for folder in self.folders()]
+        return [load(folder, self._defaults) for folder in self.folders()]
 
     def available(self) -> list[App]:
         """Return the apps that hold, by id."""
@@ -156,7 +189,7 @@ class AppCatalog:
         try:
             if known and known[0] == stamps(folder, known[1].file):
                 return known[1]
-            self._loaded[app_id] = load_stamped(folder)
+            self._loaded[app_id] = load_stamped(folder, self._defaults)
         except FileNotFoundError:
             self._loaded.pop(app_id, None)
             raise NotFound from None
@@ -168,12 +201,12 @@ class AppCatalog:
         return self._loaded[app_id][1]
 
 
-def load(folder: Path) -> App:
+def load(folder: Path, defaults: Defaults | None = None) -> App:
     """Read and validate an app's folder; raises `ConfigError`, or `FileNotFoundError` if it has no `app.toml`."""
-    return load_stamped(folder)[1]
+    return load_stamped(folder, defaults)[1]
 
 
-def load_stamped(folder: Path) -> tuple[tuple[int, ...], App]:
+def load_stamped(folder: Path, defaults: Defaults | None) -> tuple[tuple[int, ...], App]:
     """Load an app with the stamps its files had before they were read, so that a change in between is seen at the next use."""
     if not APP_ID.fullmatch(folder.name):
         raise ConfigError(f"{folder}: an app's folder is named with a-z, 0-9 and -, starts with a letter, 32 at most.")
@@ -181,13 +214,17 @@ def load_stamped(folder: Path) -> tuple[tuple[int, ...], App]:
     file = read_file(folder / "app.toml")
     stamped = before, *(file_stamp(folder, name) for name in file.names)
     flows = {name: load_flow(folder, name, flow, flow.model or file.model) for name, flow in file.flows.items()}
-    return stamped, App(folder.name, file, read_prompt(folder, "prompt", file.prompt), flows)
+    app = App(folder.name, file, read_prompt(folder, "prompt", file.prompt), flows)
+    if defaults:
+        check_prices(folder / "app.toml", app.asked(defaults), file.prices, file.context.token_budget)
+    return stamped, app
 
 
 def read_file(path: Path) -> AppFile:
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
         check_flows(path, told.get("flows"))
+        check_each(path, "prices", told.get("prices"), Price)
         return msgspec.convert(told, learned(AppFile))
     except FileNotFoundError:
         raise
@@ -200,14 +237,19 @@ def read_file(path: Path) -> AppFile:
 
 
 def check_flows(path: Path, flows: object) -> None:
-    """Look at each flow's table by itself, so that a mistake names the flow."""
-    for name, flow in flows.items() if isinstance(flows, dict) else ():
+    for name in flows if isinstance(flows, dict) else ():
         if not FLOW_NAME.fullmatch(name):
             raise ConfigError(f"{path}: a flow is named with a-z, 0-9, - and _, begins with a letter, 64 at most.")
+    check_each(path, "flows", flows, FlowFile)
+
+
+def check_each(path: Path, key: str, tables: object, kind: type[Table]) -> None:
+    """Look at each table of several by itself, so that a mistake names the one."""
+    for name, table in tables.items() if isinstance(tables, dict) else ():
         try:
-            msgspec.convert(flow, learned(FlowFile))
+            msgspec.convert(table, learned(kind))
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{path}: {explain(str(error), f'flows.{name}')}") from None
+            raise ConfigError(f"{path}: {explain(str(error), f'{key}.{name}')}") from None
 
 
 def unreadable(path: Path, error: OSError) -> ConfigError:

@@ -190,10 +190,16 @@ class Embeddings:
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors; `name` identifies the space, so vectors of different names are never compared."""
+    """Turns texts into vectors; `name` identifies the space, so vectors of different names are never compared.
+
+    `model` is what its calls are priced by; to tell it calls nobody.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
 
     @property
     def dimensions(self) -> int: ...

@@ -17,7 +17,7 @@ from service.cli.port import address
 from service.errors import BrainstemError, ConfigError
 
 if TYPE_CHECKING:
-    from service.apps import App
+    from service.apps import App, Defaults
     from service.config import Settings
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "app"
@@ -135,20 +135,33 @@ def check_apps(settings: Settings) -> list[tuple[str, str | None]]:
     from service.apps import AppCatalog
 
     AppCatalog(settings.apps_dir).folders()  # raises
+    models = defaults(settings)
     results = []
     for folder in sorted(settings.apps_dir.iterdir()):
         if folder.is_dir() and not folder.name.startswith((".", "__")):
-            app = examine(folder)
+            app = examine(folder, models)
             results.append((folder.name, app if isinstance(app, str) else None))
     return results
 
 
-def examine(folder: Path) -> App | str:
-    """Return the app of a folder, or what is wrong with it."""
+def defaults(settings: Settings) -> Defaults | None:
+    """Return the models of the settings, whose prices are then looked for; None if the settings do not hold: that is told elsewhere."""
+    from service.apps import Defaults
+    from service.backends import registry
+
+    try:
+        backends = registry.build(settings)
+    except ConfigError:
+        return None
+    return Defaults(backends.model.name, backends.embedder.model)
+
+
+def examine(folder: Path, models: Defaults | None = None) -> App | str:
+    """Return the app of a folder, or what is wrong with it, with `models` also the prices that are missing."""
     from service.apps import load
 
     try:
-        return load(folder)
+        return load(folder, models)
     except FileNotFoundError:
         return f"{folder} has no app.toml, so it is no app. Add one, or remove the folder."
     except BrainstemError as error:

@@ -98,6 +98,10 @@ class PacedEmbedder:
         return self._embedder.name
 
     @property
+    def model(self) -> str:
+        return self._embedder.model
+
+    @property
     def dimensions(self) -> int:
         return self._embedder.dimensions
 

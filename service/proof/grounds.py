@@ -9,7 +9,7 @@ from service.config import Settings
 from service.proof.keys import Keys
 from service.proof.model import DIMENSIONS, Model
 from service.proof.process import free_port
-from service.proof.world import FUNCTIONS, SERVICE_URL, TASKS
+from service.proof.world import EMBEDDER, FUNCTIONS, SERVICE_URL, TASKS
 
 PROJECT = "demo-proof"
 
@@ -24,7 +24,7 @@ def on_local(folder: Path, model: Model) -> dict[str, str]:
         "LOG_LEVEL": "debug",
         "OPENAI_BASE_URL": model.url,
         "OPENAI_API_KEY": "none",
-        "EMBEDDING_MODEL": "words",
+        "EMBEDDING_MODEL": EMBEDDER,
         "EMBEDDING_DIMENSIONS": str(DIMENSIONS),
         "SERVICE_URL": SERVICE_URL,
         "TASKS_SERVICE_ACCOUNT": TASKS,

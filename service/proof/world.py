@@ -27,6 +27,7 @@ DIARY = "diary"
 
 TASKS, FUNCTIONS = "tasks@proof.example", "functions@proof.example"
 SERVICE_URL = "https://proof.example"
+EMBEDDER = "words"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ def admins(app: str, role: str) -> set[str]:
 def write_apps(folder: Path, canaries: Canaries) -> None:
     """Write the folders of the apps, each with canaries in its card, its prompt and its model's name."""
     for app, membership in APPS.items():
+        model = f"model-{canaries.new(f'{app}/members')}"
         rules = {"membership": f'"{membership}"', "origins": f'["{ORIGIN.format(app=app)}"]'}
         if app == "gamma":
             rules["firebase_apps"] = f'["{FIREBASE_APP}"]'
@@ -111,7 +113,11 @@ def write_apps(folder: Path, canaries: Canaries) -> None:
             "[access]",
             *(f"{name} = {value}" for name, value in rules.items()),
             "[model]",
-            f'name = "model-{canaries.new(f"{app}/members")}"',
+            f'name = "{model}"',
+            f"[prices.{model}]",
+            "free = true",
+            f"[prices.{EMBEDDER}]",
+            "free = true",
             "[context]",
             'data = ["profile"]',
             "[retrieval]",

@@ -150,7 +150,7 @@ class Process:
 
     def prepare(self) -> None:
         for app in (self.run.name, f"{self.run.name}-other"):
-            write_app(self.folder / "apps", app)
+            write_app(self.folder / "apps", app, "[prices.scripted]\nfree = true\n")
         for scope in self.neighbours():
             self.plant(scope)
         self.kind.prepare(self.stage)

@@ -38,7 +38,7 @@ class MiniLM:
     Nothing is loaded before the first `embed` or `check`; both raise `ConfigError` when the model's package is missing.
     """
 
-    name = "all-MiniLM-L6-v2"
+    name = model = "all-MiniLM-L6-v2"
     dimensions = 384
     batch_size = 32
 

@@ -59,7 +59,7 @@ class OpenAIEmbedder:
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._settings = settings
-        self._model = settings.embedding_model
+        self.model = settings.embedding_model
         self._endpoint = Endpoint(settings, StoredKey(settings, secrets))
         self._sdk = SDK(self._endpoint)
         self._encoded = True
@@ -67,12 +67,12 @@ class OpenAIEmbedder:
     @cached_property
     def dimensions(self) -> int:
         """Asks the provider if nobody has told: a call, which raises as `embed` does."""
-        known = self._settings.embedding_dimensions or DIMENSIONS.get(self._model)
+        known = self._settings.embedding_dimensions or DIMENSIONS.get(self.model)
         return known or len(self._ask(["dimensions"], RETRIES)[0][0])
 
     @cached_property
     def name(self) -> str:
-        return f"{self._model}/{self.dimensions}"
+        return f"{self.model}/{self.dimensions}"
 
     def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
         import numpy as np
@@ -159,7 +159,7 @@ class OpenAIEmbedder:
 
     def _arguments(self, texts: Sequence[str]) -> dict[str, Any]:
         arguments: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             # The API takes no empty text.
             "input": [text if text.strip() else "-" for text in texts],
             "encoding_format": "base64" if self._encoded else "float",

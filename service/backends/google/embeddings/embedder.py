@@ -69,16 +69,16 @@ class VertexEmbedder:
         settings.require(
             "The Vertex AI embedder", "google_cloud_project", "google_cloud_region", "vertex_embedding_model"
         )
-        self._model = settings.vertex_embedding_model
+        self.model = settings.vertex_embedding_model
         self.dimensions = settings.embedding_dimensions or DIMENSIONS
-        self.name = f"{self._model}/{self.dimensions}"
-        model = f"{vertex_ai.location(settings)}/publishers/google/models/{quote(self._model, safe='')}"
+        self.name = f"{self.model}/{self.dimensions}"
+        model = f"{vertex_ai.location(settings)}/publishers/google/models/{quote(self.model, safe='')}"
         self._calls = Calls(settings, f"{vertex_ai.server(settings)}/v1/{model}:predict", credentials)
 
     def embed(self, texts: Sequence[str], *, wait: bool = True) -> Embeddings:
         import numpy as np
 
-        size = 1 if self._model == ONE_AT_A_TIME else MAX_TEXTS
+        size = 1 if self.model == ONE_AT_A_TIME else MAX_TEXTS
         parts = list(batches(map(sendable, texts), size, MAX_REQUEST_BYTES, lambda text: len(text.encode())))
         answers = self._calls.post([self._body(part) for part in parts], wait=wait)
         read_ones = [read(answer, len(part), self.dimensions) for answer, part in zip(answers, parts, strict=True)]
