@@ -32,7 +32,7 @@ import numpy as np
 from service.backends import registry
 from service.backends.interfaces import Entry, JobAddress, Set, Update
 from service.config import Settings
-from service.errors import Conflict, StoreError, Unavailable
+from service.errors import StoreError
 from service.ingestion.pipeline import blob_name
 from service.jobs import Jobs
 from service.jobs.kinds import kinds
@@ -40,7 +40,7 @@ from service.models import Job, Passage, Scope, timestamp
 from service.services import Services, assemble
 from tests.kit.apps import write_app
 from tests.kit.crash_kinds import KINDS, scripted
-from tests.kit.crash_stage import Kind, Stage
+from tests.kit.crash_stage import Kind, Stage, insistently
 from tests.kit.crashing import steps
 
 LEASE = 0.6
@@ -153,7 +153,7 @@ class Process:
             write_app(self.folder / "apps", app, "[prices.scripted]\nfree = true\n")
         for scope in self.neighbours():
             self.plant(scope)
-        self.kind.prepare(self.stage)
+        insistently(lambda: self.kind.prepare(self.stage))
 
     def neighbours(self) -> list[Scope]:
         other = f"{self.run.name}-other"
@@ -321,18 +321,9 @@ class Process:
         stage = self.stage
         before = stage.whole(stage.scope)
         for _ in range(2):
-            stage.services.jobs.run(JobAddress(stage.scope, job_id))
+            insistently(lambda: stage.services.jobs.run(JobAddress(stage.scope, job_id)))
         assert stage.services.sweeper.sweep() == 0
         assert stage.whole(stage.scope) == before
-
-
-def insistently(call: Callable[[], str]) -> str:
-    """Call again while the service says that it may help."""
-    for _ in range(20):
-        with suppress(Unavailable, Conflict):
-            return call()
-        time.sleep(0.1)
-    return call()
 
 
 @contextmanager

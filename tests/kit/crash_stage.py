@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from service.backends.interfaces import Query, Snapshot
 from service.context import documents_path
+from service.errors import Conflict, Unavailable
 from service.jobs import job_path
 from service.models import Job, JobStatus, Scope
 from service.records import from_record
 from service.services import Services
 
+T = TypeVar("T")
 COLLECTIONS = {
     "jobs": "created",
     "outbox": "due",
@@ -28,6 +32,30 @@ COLLECTIONS = {
 """What a scope may hold, and by what it is listed."""
 
 
+TRIES = 20
+PAUSE = 0.1
+
+
+def insistently(call: Callable[[], T]) -> T:
+    """Call again while the service says that it may help: what plants and looks is not what is tried here."""
+    for _ in range(TRIES):
+        with suppress(Unavailable, Conflict):
+            return call()
+        time.sleep(PAUSE)
+    return call()
+
+
+class Insistent:
+    """An adapter that is not counted, and asked again where it does not answer: an emulator on a busy machine may be slow."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        return lambda *args, **kwargs: insistently(lambda: method(*args, **kwargs))
+
+
 @dataclass(slots=True)
 class Stage:
     """The service as one process has it, and the scope whose job is killed."""
@@ -38,15 +66,15 @@ class Stage:
     @property
     def store(self) -> Any:
         """The document store, without counting; `index` and `blobs` are the others."""
-        return self.services.backends.documents.inner  # type: ignore[attr-defined]
+        return Insistent(self.services.backends.documents.inner)  # type: ignore[attr-defined]
 
     @property
     def index(self) -> Any:
-        return self.services.backends.vectors.inner  # type: ignore[attr-defined]
+        return Insistent(self.services.backends.vectors.inner)  # type: ignore[attr-defined]
 
     @property
     def blobs(self) -> Any:
-        return self.services.backends.blobs.inner  # type: ignore[attr-defined]
+        return Insistent(self.services.backends.blobs.inner)  # type: ignore[attr-defined]
 
     def job(self, job_id: str) -> Job | None:
         [found] = self.store.get(self.scope, job_path(job_id))
