@@ -33,6 +33,7 @@ FLOORS: list[list[str]] = [
         "service.backends.limits",
         "service.backends.words",
         "service.backends.batching",
+        "service.backends.packed",
         "service.backends.jwts",
         "service.backends.vertex_ai",
     ],

@@ -17,6 +17,7 @@ from service.backends.interfaces import (
     Backends,
     Create,
     Delete,
+    Embeddings,
     Entry,
     Query,
     Update,
@@ -27,6 +28,7 @@ from service.config import Settings
 from service.context import documents_path
 from service.errors import Conflict, DocumentRejected, NotFound, StoreError, TooLarge
 from service.ingestion.chunks import chunk, embedding_text
+from service.ingestion.kept import KeptVectors, name_of
 from service.ingestion.pacing import PacedEmbedder
 from service.ingestion.sandbox import Limits, read
 from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, from_now, timestamp
@@ -77,6 +79,7 @@ class Ingestion:
         self._vectors = backends.vectors
         self._embedder = self.embedder = PacedEmbedder(backends.embedder)
         self._blobs = backends.blobs
+        self._kept = KeptVectors(backends.blobs)
 
     def receive(self, scope: Scope, file: BinaryIO, filename: str, media_type: str) -> Received:
         """Keep a file, once however often it is sent; raises `TooLarge`."""
@@ -195,8 +198,10 @@ class Ingestion:
 
     def _finish(self, scope: Scope, fenced: Fenced, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
         self._store(scope, fenced.document, chunks, entries)
+        if fenced.document.written > self._embedder.batch_size:
+            self._kept.forget(scope, fenced.document.id)
         count, embedder = len(chunks), self._embedder.name
-        done = {"chunks": count, "written": count, "embedder": embedder, "read": timestamp()}
+        done = {"chunks": count, "done": count, "written": count, "embedder": embedder, "read": timestamp()}
         self._save(scope, fenced, status=JobStatus.COMPLETED, **done)
 
     def renew(self, scope: Scope, document_id: str, job: str) -> list[Write]:
@@ -256,31 +261,45 @@ class Ingestion:
     def _embed(
         self, scope: Scope, document: Document, chunks: Sequence[Chunk], job: str, embedded: Callable[[int], None]
     ) -> tuple[list[Entry], int]:
+        """Return the entries of all chunks, and the tokens that those took which no earlier attempt had embedded."""
         entries: list[Entry] = []
         tokens = 0
-        attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays again
+        attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays for others
+        several = len(chunks) > self._embedder.batch_size  # of a single batch, keeping it costs more than it saves
+        kept = self._kept.names(scope, document.id) if several else set()
         for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
-            start = time.monotonic()
-            embeddings = self._embedder.embed([embedding_text(document.title, piece) for piece in batch])
-            call = Call(
-                id=f"{attempt}.{n}",
-                kind="embedding",
-                model=self._embedder.name,
-                created=timestamp(),
-                outcome="ok",
-                input_tokens=embeddings.tokens,
-                estimated=embeddings.estimated,
-                total_ms=(time.monotonic() - start) * 1000,
-                job=job,
-            )
-            self._documents.commit(scope, [ledger_write(call)])
-            tokens += embeddings.tokens
-            embedded(len(entries) + len(batch))
+            texts = [embedding_text(document.title, piece) for piece in batch]
+            name = name_of(document.id, self._embedder.name, texts)
+            vectors = self._kept.find(scope, name, len(texts)) if name in kept else None
+            if vectors is None:
+                embeddings = self._pay(scope, texts, f"{attempt}.{n}", job)
+                vectors, tokens = embeddings.vectors, tokens + embeddings.tokens
+                embedded(len(entries) + len(batch))
+                if several:
+                    self._kept.keep(scope, name, vectors)
             entries += [
                 Entry(passage_of(document, piece, shared=scope.user is None), vector, self._embedder.name)
-                for piece, vector in zip(batch, embeddings.vectors, strict=True)
+                for piece, vector in zip(batch, vectors, strict=True)
             ]
         return entries, tokens
+
+    def _pay(self, scope: Scope, texts: Sequence[str], call_id: str, job: str) -> Embeddings:
+        """Embed texts, and have the call on record."""
+        start = time.monotonic()
+        embeddings = self._embedder.embed(texts)
+        call = Call(
+            id=call_id,
+            kind="embedding",
+            model=self._embedder.name,
+            created=timestamp(),
+            outcome="ok",
+            input_tokens=embeddings.tokens,
+            estimated=embeddings.estimated,
+            total_ms=(time.monotonic() - start) * 1000,
+            job=job,
+        )
+        self._documents.commit(scope, [ledger_write(call)])
+        return embeddings
 
     def _store(self, scope: Scope, document: Document, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
         if document.written > len(chunks):
@@ -325,6 +344,7 @@ class Ingestion:
         chunks = documents_path(scope, document_id, "chunks")
         while found := self._documents.query(scope, Query(chunks, "n", limit=FORGOTTEN)):
             self._documents.commit(scope, [Delete(group.path) for group in found])
+        self._kept.forget(scope, document_id)
         self._blobs.delete(scope, blob_name(document_id))
 
 
