@@ -28,6 +28,7 @@ from service.errors import (
     UpstreamConfig,
 )
 from service.jobs import MAX_FAILURES, Attempt, Handler, Jobs, Result, Unfinished
+from service.jobs.sweeper import Sweeper
 from service.models import Artifact, Job, JobStatus, QueueName, Scope, timestamp
 from service.queues import ATTEMPTS, QUEUES
 from service.records import to_record
@@ -510,6 +511,20 @@ def test_a_sweep_past_a_queue_that_is_down_ends_soon(flask: Flask) -> None:
     with pytest.raises(Unavailable):
         world.jobs.sweep(of_job("alpha", None))
     assert world.queue.asked == 3
+
+
+def test_a_process_sweeps_soon_after_it_began(flask: Flask) -> None:
+    world = World(flask)
+    world.past_due(world.submit())
+    world.queue.addresses.clear()
+    app = flask.extensions["brainstem"].apps.get("alpha")
+    sweeper = Sweeper(world.jobs, lambda: [app], seconds=3600.0)
+    sweeper.start()
+    deadline = time.monotonic() + 20
+    while not world.queue.addresses and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sweeper.stop()
+    assert world.queue.addresses == [JobAddress(ADA, "j1")]
 
 
 def test_a_sweep_touches_no_other_app(flask: Flask) -> None:
