@@ -125,7 +125,7 @@ class More(Asked):
 
 def more(settings: Settings, backends: Any, *others: Any) -> More:
     asked = asked_for(settings, backends, *others)
-    return More(asked.erasures, asked.exports, asked.reindexes, backends.blobs)
+    return More(asked.erasures, asked.exports, asked.reindexes, asked.summaries, backends.blobs)
 
 
 def service(orders: Orders) -> Services:
