@@ -206,7 +206,7 @@ KINDS: Mapping[str, Kind] = {
     "ingest-retried": Kind(retry, searchable(SHORT, 1), ingested_in_vain(SHORT), jobs=2),
     "report": Kind(submit("report"), with_file),
     "flaky": Kind(submit("flaky"), effects("done")),
-    "poison": Kind(submit("poison"), effects("failed"), status=JobStatus.FAILED, letters=1),
+    "poison": Kind(submit("poison"), effects("failed"), status=JobStatus.FAILED, letters=1, crashes=True),
     "cancelled": Kind(submit("cancelled"), effects("begun", "failed"), status=JobStatus.CANCELLED),
     **FLOWS,
     **ASKED,

@@ -111,6 +111,7 @@ class Kind:
 
     `check` asserts what the job leaves, and returns the names of the files that its scope needs; `prepare` is what was there before,
     and `meanwhile` asserts what holds wherever the process died. `others` are the users whose things the job is about, beside its own.
+    Only where it `crashes` may a request end in an error that nobody foresaw.
     """
 
     submit: Callable[[Stage], str]
@@ -122,3 +123,4 @@ class Kind:
     jobs: int = 1
     user: str | None = "ada"
     others: tuple[str, ...] = ()
+    crashes: bool = False
