@@ -1,4 +1,4 @@
-"""The jobs that users and admins ask for, to be killed: export, erasure and re-indexing, over what a user may have."""
+"""The jobs that users and admins ask for, to be killed: export, erasure, re-indexing and summaries, over what a user may have."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from service.jobs.erasure import OwnErasure, receipt_path, subject_of
 from service.jobs.export import Export
 from service.jobs.orders import Input
 from service.jobs.reindex import Reindex
-from service.models import JSON, Document, Job, JobStatus, Scope, timestamp
+from service.jobs.summaries import Summarise
+from service.models import JSON, Call, Document, Job, JobStatus, Scope, timestamp
 from service.proof.planting import plant_made
 from service.records import from_record
 from service.scope import shared
+from tests.kit.crash_flows import ANSWER
 from tests.kit.crash_stage import Kind, Stage
 
 EVE = "eve-who-has-everything"
@@ -207,6 +209,26 @@ def reindexed(stage: Stage, job: Job) -> set[str]:
     return {blob_name(document.path[-1])}
 
 
+# Summaries
+
+
+def two_documents(stage: Stage) -> None:
+    plant_document(stage, stage.scope, "kettle.md", NOTES)
+    plant_document(stage, stage.scope, "rules.md", RULES)
+
+
+def summarised(stage: Stage, job: Job) -> set[str]:
+    """Each document has a summary, which was paid for once as far as it was kept; the job costs what is on record."""
+    documents = [from_record(Document, found.data) for found in stage.all("documents")]
+    assert [(one.summary.text, one.summary.job) for one in documents if one.summary] == [(ANSWER, job.id)] * 2
+    calls = [from_record(Call, found.data) for found in stage.all("calls")]
+    paid = [call for call in calls if call.kind == "summary"]
+    assert [(call.job, call.outcome) for call in paid] == [(job.id, "completed")] * 2
+    assert sum(call.input_tokens for call in paid) == job.input_tokens > 0
+    assert job.output == {"documents": 2, "failed": 0}
+    return {blob_name(one.id) for one in documents}
+
+
 ASKED: Mapping[str, Kind] = {
     "export": Kind(asked("export", Export()), exported, lambda stage: fill(stage, stage.scope), jobs=2),
     "erasure": Kind(
@@ -219,4 +241,5 @@ ASKED: Mapping[str, Kind] = {
     "reindex": Kind(
         asked("reindex", Reindex()), reindexed, embedded_before, meanwhile=old_or_new, user=None, others=(EVE,)
     ),
+    "summaries": Kind(asked("summaries", Summarise()), summarised, two_documents),
 }
