@@ -167,6 +167,16 @@ def test_a_key_is_one_job_of_one_user_and_one_input(world: World) -> None:
     assert len(world.asked()) == 1
 
 
+def test_a_flow_that_is_called_like_a_kind_of_jobs_has_keys_of_its_own(world: World) -> None:
+    world.flow()
+    write_flow(world.apps, "alpha", "export", GIVEN, RISK, "Judge {{number}}.", 'mode = "job"\n')
+    key = {"Idempotency-Key": "k"}
+    flow = world.ada.post("flows/export", json=INPUT, headers=key)
+    kind = world.ada.post("jobs", json={"kind": "export"}, headers=key)
+    assert (flow.status_code, kind.status_code) == (202, 202)
+    assert flow.json["id"] != kind.json["id"]
+
+
 def test_many_at_once_under_one_key_are_one_job(world: World) -> None:
     world.flow()
     start = threading.Barrier(8)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,18 +13,16 @@ from service.backends.interfaces import BlobStore
 from service.backends.limits import document_size
 from service.errors import (
     BrainstemError,
-    IdempotencyMismatch,
     InvalidOutput,
     NotFound,
     RequestError,
-    StoreError,
     TooLarge,
 )
 from service.flows.running import Flows
-from service.flows.runs import fingerprint
 from service.flows.sources import Reading, Sources
 from service.jobs import Attempt, Handler, Jobs, Result, artifacts, job_path
-from service.models import JSON, Artifact, Call, FlowResult, Job, JobStatus, Scope, timestamp
+from service.jobs.submitting import new_job, submit_once
+from service.models import JSON, Artifact, Call, FlowResult, Job, Scope, timestamp
 from service.prompt_template import written
 from service.records import from_text, to_record, to_text
 from service.reports import Report, SourceLine, render
@@ -58,27 +54,8 @@ class FlowRuns:
         text = to_text(given)
         if len(text.encode()) > MAX_INPUT_BYTES:
             raise TooLarge(f"The input of a job must not be larger than {MAX_INPUT_BYTES} bytes.")
-        now = timestamp()
-        title = title_of(app.flows[name], given)
-        told: dict[str, JSON] = {"flow": name, "title": title, "given": text, "fingerprint": fingerprint(given)}
-        job = Job(
-            id=job_id(scope, name, key), kind=KIND, status=JobStatus.PENDING, input=told, created=now, updated=now
-        )
-        try:
-            self._jobs.submit(scope, job)
-        except StoreError:
-            found, _ = self._jobs.job(scope, job.id)
-            if found.input.get("fingerprint") != told["fingerprint"]:
-                raise IdempotencyMismatch("Use a new key for a new input.") from None
-            return found
-        return job
-
-
-def job_id(scope: Scope, flow: str, key: str | None) -> str:
-    """An id of its own, or the one that follows from a key."""
-    if key is None:
-        return uuid.uuid4().hex
-    return hashlib.sha256(msgspec.json.encode([scope.app, scope.user, flow, key])).hexdigest()[:32]
+        told = {"flow": name, "title": title_of(app.flows[name], given), "given": text}
+        return submit_once(self._jobs, scope, new_job(scope, KIND, given, told, name, key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
