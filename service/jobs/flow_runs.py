@@ -16,6 +16,7 @@ from service.errors import (
     InvalidOutput,
     NotFound,
     RequestError,
+    Superseded,
     TooLarge,
 )
 from service.flows.running import Flows
@@ -77,7 +78,10 @@ def handler(flows: Flows, sources: Sources, apps: AppCatalog, blobs: BlobStore) 
             raise NotFound("The app has no such flow any more.")
         return FlowJob(attempt, app, flow).run(flows, sources, blobs)
 
-    return Handler(run=run, queue="interactive")
+    def fail(scope: Scope, job: Job, reason: str) -> None:
+        artifacts.clear(blobs, scope, job.id)
+
+    return Handler(run=run, fail=fail, queue="interactive")
 
 
 class FlowJob:
@@ -102,7 +106,14 @@ class FlowJob:
         if result is None:
             raise InvalidOutput(UNKEPT)
         made = self._report(result, blobs)
-        self._attempt.progress(self._total, self._total, note_of(result))
+        try:
+            self._attempt.progress(self._total, self._total, note_of(result))
+        except Superseded:
+            for artifact in made:
+                blobs.delete(self._attempt.scope, artifact.blob)
+            raise
+        if made:
+            artifacts.tidy(blobs, self._attempt, made)
         (tokens_in, tokens_out), job = self._paid, self._attempt.job
         return Result(dict(result.output), made, job.input_tokens - tokens_in, job.output_tokens - tokens_out)
 
