@@ -22,7 +22,7 @@ from service.config import Settings
 from service.errors import BrainstemError, SourceUnavailable, Unavailable
 from service.fetching import Network, fetch
 from service.flows.sources import MAX_CHARS, Sources
-from service.jobs import MAX_FAILURES, Jobs
+from service.jobs import MAX_FAILURES, Jobs, artifacts
 from service.models import Scope
 from service.services import Services, assemble
 from tests.kit.apps import write_flow
@@ -165,6 +165,16 @@ def test_a_key_is_one_job_of_one_user_and_one_input(world: World) -> None:
     ended = world.post(key=key)
     assert (ended.status_code, ended.json["status"]) == (202, "COMPLETED")
     assert len(world.asked()) == 1
+
+
+def test_a_flow_that_is_called_like_a_kind_of_jobs_has_keys_of_its_own(world: World) -> None:
+    world.flow()
+    write_flow(world.apps, "alpha", "export", GIVEN, RISK, "Judge {{number}}.", 'mode = "job"\n')
+    key = {"Idempotency-Key": "k"}
+    flow = world.ada.post("flows/export", json=INPUT, headers=key)
+    kind = world.ada.post("jobs", json={"kind": "export"}, headers=key)
+    assert (flow.status_code, kind.status_code) == (202, 202)
+    assert flow.json["id"] != kind.json["id"]
 
 
 def test_many_at_once_under_one_key_are_one_job(world: World) -> None:
@@ -523,6 +533,67 @@ def test_a_store_that_never_takes_the_files_fails_the_job(world: World) -> None:
     found = world.job(job)
     assert (found["status"], found["code"], found["artifacts"]) == ("FAILED", "unavailable", [])
     assert [letter.id for _, letter in world.services.jobs.letters(ADA)] == [job]
+
+
+class Died(BaseException):
+    """A process that ends as by SIGKILL: nothing catches it."""
+
+
+def died_with_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Jobs]:
+    """A job whose first attempt stored files and died before it ended; its lease is over."""
+
+    def put(*args: Any) -> Any:
+        real(*args)
+        raise Died
+
+    real = artifacts.put
+    services = world.flow(REPORT).services
+    jobs = Jobs(services.backends.documents, services.backends.queue, services.jobs._kinds, lease=0.1)
+    job = world.submit()
+    world.upstream.enqueue(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, "put", put)
+        with pytest.raises(Died):
+            world.run(job, jobs)
+    assert files(world, job) == [f"jobs/{job}/1/report.html"]
+    time.sleep(0.2)
+    return job, jobs
+
+
+def files(world: World, job: str) -> list[str]:
+    return sorted(world.services.backends.blobs.names(ADA, f"jobs/{job}/"))
+
+
+def test_only_the_files_of_the_attempt_that_completed_a_job_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, jobs = died_with_a_file(world, monkeypatch)
+    world.run(job, jobs)
+    assert world.job(job)["status"] == "COMPLETED"
+    assert files(world, job) == [f"jobs/{job}/2/report.html", f"jobs/{job}/2/report.pdf"]
+    assert len(stored(world, job)) == 2
+
+
+def test_a_job_that_is_cancelled_leaves_no_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _ = died_with_a_file(world, monkeypatch)
+    assert world.ada.post(f"jobs/{job}/cancel").json["status"] == "CANCELLED"
+    assert files(world, job) == []
+
+
+def test_a_job_cancelled_while_its_report_is_stored_leaves_no_file(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*args: Any) -> Any:
+        world.ada.post(f"jobs/{job}/cancel")
+        stored_now.append(True)
+        return real(*args)
+
+    stored_now: list[bool] = []
+    real = artifacts.put
+    job = world.flow(REPORT).submit()
+    world.upstream.enqueue(GOOD)
+    monkeypatch.setattr(artifacts, "put", put)
+    world.run(job)
+    assert stored_now
+    assert (world.job(job)["status"], files(world, job)) == ("CANCELLED", [])
 
 
 def test_a_report_of_another_user_or_app_is_not_there(world: World) -> None:

@@ -75,13 +75,13 @@ class Exports:
     def _run(self, attempt: Attempt) -> Result:
         exporting = Exporting(self._backends, attempt, self.part_bytes)
         made = exporting.run()
+        artifacts.tidy(self._backends.blobs, attempt, made)
         output: JSON = {"parts": len(made), "files": dict(exporting.counts)}
         return Result(output=output, artifacts=made)
 
     def _fail(self, scope: Scope, job: Job, reason: str) -> None:
         """Remove the parts of an export that comes to nothing."""
-        for name in list(self._backends.blobs.names(scope, f"jobs/{job.id}/")):
-            self._backends.blobs.delete(scope, name)
+        artifacts.clear(self._backends.blobs, scope, job.id)
 
 
 class Exporting:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,18 +13,17 @@ from service.backends.interfaces import BlobStore
 from service.backends.limits import document_size
 from service.errors import (
     BrainstemError,
-    IdempotencyMismatch,
     InvalidOutput,
     NotFound,
     RequestError,
-    StoreError,
+    Superseded,
     TooLarge,
 )
 from service.flows.running import Flows
-from service.flows.runs import fingerprint
 from service.flows.sources import Reading, Sources
 from service.jobs import Attempt, Handler, Jobs, Result, artifacts, job_path
-from service.models import JSON, Artifact, Call, FlowResult, Job, JobStatus, Scope, timestamp
+from service.jobs.submitting import new_job, submit_once
+from service.models import JSON, Artifact, Call, FlowResult, Job, Scope, timestamp
 from service.prompt_template import written
 from service.records import from_text, to_record, to_text
 from service.reports import Report, SourceLine, render
@@ -58,27 +55,8 @@ class FlowRuns:
         text = to_text(given)
         if len(text.encode()) > MAX_INPUT_BYTES:
             raise TooLarge(f"The input of a job must not be larger than {MAX_INPUT_BYTES} bytes.")
-        now = timestamp()
-        title = title_of(app.flows[name], given)
-        told: dict[str, JSON] = {"flow": name, "title": title, "given": text, "fingerprint": fingerprint(given)}
-        job = Job(
-            id=job_id(scope, name, key), kind=KIND, status=JobStatus.PENDING, input=told, created=now, updated=now
-        )
-        try:
-            self._jobs.submit(scope, job)
-        except StoreError:
-            found, _ = self._jobs.job(scope, job.id)
-            if found.input.get("fingerprint") != told["fingerprint"]:
-                raise IdempotencyMismatch("Use a new key for a new input.") from None
-            return found
-        return job
-
-
-def job_id(scope: Scope, flow: str, key: str | None) -> str:
-    """An id of its own, or the one that follows from a key."""
-    if key is None:
-        return uuid.uuid4().hex
-    return hashlib.sha256(msgspec.json.encode([scope.app, scope.user, flow, key])).hexdigest()[:32]
+        told = {"flow": name, "title": title_of(app.flows[name], given), "given": text}
+        return submit_once(self._jobs, scope, new_job(scope, KIND, given, told, name, key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +78,10 @@ def handler(flows: Flows, sources: Sources, apps: AppCatalog, blobs: BlobStore) 
             raise NotFound("The app has no such flow any more.")
         return FlowJob(attempt, app, flow).run(flows, sources, blobs)
 
-    return Handler(run=run, queue="interactive")
+    def fail(scope: Scope, job: Job, reason: str) -> None:
+        artifacts.clear(blobs, scope, job.id)
+
+    return Handler(run=run, fail=fail, queue="interactive")
 
 
 class FlowJob:
@@ -125,7 +106,14 @@ class FlowJob:
         if result is None:
             raise InvalidOutput(UNKEPT)
         made = self._report(result, blobs)
-        self._attempt.progress(self._total, self._total, note_of(result))
+        try:
+            self._attempt.progress(self._total, self._total, note_of(result))
+        except Superseded:
+            for artifact in made:
+                blobs.delete(self._attempt.scope, artifact.blob)
+            raise
+        if made:
+            artifacts.tidy(blobs, self._attempt, made)
         (tokens_in, tokens_out), job = self._paid, self._attempt.job
         return Result(dict(result.output), made, job.input_tokens - tokens_in, job.output_tokens - tokens_out)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -11,9 +9,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from service.backends.interfaces import Write
-from service.errors import IdempotencyMismatch, NotFound, StoreError, Unprocessable
+from service.errors import Unprocessable
 from service.jobs import Jobs
-from service.models import Job, JobStatus, Scope, timestamp
+from service.jobs.submitting import new_job, submit_once
+from service.models import Job, Scope
 from service.records import to_record
 from service.scope import shared
 
@@ -70,42 +69,14 @@ class Orders:
         """
         order = self._kinds[kind]
         order.check(scope, given)
-        job, writes = order.begin(scope, new_job(scope, kind, given, key))
+        told = to_record(given)
+        job, writes = order.begin(scope, new_job(scope, kind, told, told, key))
         where = shared(scope) if order.apart else scope
-        try:
-            self._jobs.submit(where, job, writes)
-        except StoreError:
-            return where, self._known(where, job)
-        return where, job
-
-    def _known(self, scope: Scope, job: Job) -> Job:
-        """Return the job that a key named before."""
-        try:
-            known, _ = self._jobs.job(scope, job.id)
-        except NotFound:
-            raise Unprocessable("What this job is about has changed meanwhile.") from None
-        if known.fingerprint != job.fingerprint:
-            raise IdempotencyMismatch("Use a new key for a new input.")
-        return known
+        return where, submit_once(self._jobs, where, job, writes)
 
 
 def shape_of(order: Order, whose: Whose) -> type[Input] | None:
     return order.own if whose == "own" else order.shared
-
-
-def new_job(scope: Scope, kind: str, given: Input, key: str | None) -> Job:
-    """A job as it begins; its id follows from the scope, the kind and the key."""
-    now = timestamp()
-    named = msgspec.json.encode([scope.app, scope.user, kind, key])
-    return Job(
-        id=hashlib.sha256(named).hexdigest()[:32] if key else uuid.uuid4().hex,
-        kind=kind,
-        status=JobStatus.PENDING,
-        input=to_record(given),
-        created=now,
-        updated=now,
-        fingerprint=hashlib.sha256(msgspec.json.encode(given, order="sorted")).hexdigest(),
-    )
 
 
 def listed(names: Iterable[str]) -> str:
