@@ -4,7 +4,7 @@ BIN := .venv/bin
 NODE_MODULES := node_modules/.package-lock.json
 FUNCTIONS := $(patsubst %/requirements.txt,%/venv/.installed,$(wildcard functions/requirements.txt))
 
-.PHONY: help install run emulators install-functions test mutants guards ingest-1000 jobs-10000 crashes prove check lint types bench lock clean vendor
+.PHONY: help install run emulators install-functions test mutants guards ingest-1000 jobs-10000 crashes soak-jobs prove check lint types bench lock clean vendor
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ jobs-10000: .venv/.dev ## Post ten thousand jobs of one app beside one of anothe
 
 crashes: .venv/.dev $(NODE_MODULES) ## Kill every kind of job at every step, on both backends (about half an hour)
 	BRAINSTEM_TEST_EVERY_STEP=1 $(BIN)/pytest tests/test_crashes.py
+
+soak-jobs: .venv/.dev ## Put ten thousand jobs through processes that are killed and stopped, and a thousand on the emulators (about half an hour)
+	BRAINSTEM_TEST_10000_JOBS=1 $(BIN)/pytest -s tests/test_soak_jobs.py
 
 prove: .venv/.local ## Attack a service of this machine's own in every way that is known, and count what succeeds
 	@$(BIN)/brainstem prove-isolation

@@ -42,7 +42,8 @@ from service.records import from_record
 from service.scope import of_job
 from tests.kit.apps import write_app, write_flow
 from tests.kit.cloud_tasks import ACCOUNT, TasksServer
-from tests.kit.firestore_proxy import Fault, FirestoreProxy, own_database
+from tests.kit.emulators import PROJECT, Emulators
+from tests.kit.firestore_proxy import Fault, FirestoreProxy
 from tests.kit.server import ROOT
 from tests.kit.soak_runs import FILE, PARTS, Done, Orders
 from tests.kit.soaking import LEASE, LOST, TWICE
@@ -253,7 +254,7 @@ class Soak:
 class CloudSoak(Soak):
     """On Firestore and Cloud Tasks: what is between them and the processes loses replies, and Cloud Tasks delivers twice."""
 
-    def __init__(self, folder: Path, upstream: Upstream, firestore: str, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, upstream: Upstream, firebase: Emulators, stack: ExitStack) -> None:
         super().__init__(folder, "google", upstream)
         local = LocalTokens(Settings(data_dir=folder / "data"), EnvironmentSecrets(Settings()))
         self.tasks = stack.enter_context(
@@ -264,10 +265,14 @@ class CloudSoak(Soak):
         behaviour.duplicate, behaviour.unreliable = TWICE, LOST
         behaviour.concurrent = {"interactive": 8, "batch": 8}
         behaviour.per_second = {"interactive": 50.0, "batch": 50.0}
+        # Cloud Tasks knows queues of this project alone.
+        firebase.clear()
+        stack.callback(firebase.clear)
+        firestore = firebase.hosts["firestore"]
         proxy = stack.enter_context(FirestoreProxy(firestore))
         self.share = Share("Commit", 1, 0, "after", StatusCode.UNAVAILABLE, "no reply", share=LOST)
         proxy._faults.append(self.share)
-        direct = own_database(Settings(data_dir=folder / "data"), firestore)
+        direct = Settings(data_dir=folder / "data", google_cloud_project=PROJECT, firestore_emulator_host=firestore)
         self.store = FirestoreDocuments(direct, EnvironmentSecrets(direct))
         self.watch = Watch(self.store)
         self.settings |= {
@@ -298,7 +303,7 @@ def soak(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Soak]:
         if request.param == "local":
             made: Soak = Soak(Path(folder), "local", upstream)
         else:
-            made = CloudSoak(Path(folder), upstream, request.getfixturevalue("firebase").hosts["firestore"], stack)
+            made = CloudSoak(Path(folder), upstream, request.getfixturevalue("firebase"), stack)
         with made.working():
             yield made
 
