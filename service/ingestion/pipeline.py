@@ -13,6 +13,7 @@ from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
 
+from service.apps import AppCatalog
 from service.backends.interfaces import (
     Backends,
     Create,
@@ -71,8 +72,9 @@ class Fenced:
 class Ingestion:
     """The documents of a scope and how they become searchable; `embedder` keeps the pace of this process's ingestion."""
 
-    def __init__(self, settings: Settings, backends: Backends) -> None:
+    def __init__(self, settings: Settings, backends: Backends, apps: AppCatalog) -> None:
         self._settings = settings
+        self._apps = apps
         self._documents = backends.documents
         self._vectors = backends.vectors
         self._embedder = self.embedder = PacedEmbedder(backends.embedder)
@@ -257,7 +259,7 @@ class Ingestion:
         self, scope: Scope, document: Document, chunks: Sequence[Chunk], job: str, embedded: Callable[[int], None]
     ) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
-        tokens = 0
+        tokens, rate = 0, self._apps.get(scope.app).rate(self.embedder.model)
         attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays again
         for n, batch in enumerate(batches(chunks, self._embedder.batch_size)):
             start = time.monotonic()
@@ -270,6 +272,7 @@ class Ingestion:
                 outcome="ok",
                 input_tokens=embeddings.tokens,
                 estimated=embeddings.estimated,
+                cost=rate.cost(embeddings.tokens),
                 total_ms=(time.monotonic() - start) * 1000,
                 job=job,
             )
