@@ -85,9 +85,9 @@ class Context:
         self._vectors = vectors
         self._embedder = embedder
 
-    def search(self, scope: Scope, text: str, limit: int) -> Retrieved:
+    def search(self, scope: Scope, app: App, text: str, limit: int) -> Retrieved:
         """Return the passages that answer a text best; a passage that is not of this scope is dropped and reported."""
-        start = time.monotonic()
+        start, rate = time.monotonic(), app.rate(self._embedder.model)
         embeddings = self._embedder.embed([text])
         hits = self._vectors.search(scope, Search(text, embeddings.vectors[0], self._embedder.name, limit))
         own = [hit.passage for hit in hits if hit.app == scope.app and hit.user in (scope.user, None)]
@@ -101,6 +101,7 @@ class Context:
             outcome="ok",
             input_tokens=embeddings.tokens,
             estimated=embeddings.estimated,
+            cost=rate.cost(embeddings.tokens),
             total_ms=(time.monotonic() - start) * 1000,
         )
         return Retrieved(tuple(own), call=call)
@@ -108,7 +109,7 @@ class Context:
     def retrieve(self, scope: Scope, app: App, text: str) -> Retrieved:
         """Search as the app's rules say, and fetch the chunks beside each passage."""
         rules = app.file.retrieval
-        found = self.search(scope, text, rules.passages)
+        found = self.search(scope, app, text, rules.passages)
         chunks = self._chunks(scope, found.passages, rules.neighbours)
         # An index may lag behind: what was deleted from the store since is no passage any more.
         passages = tuple(p for p in found.passages if (p.document, p.chunk) in chunks)

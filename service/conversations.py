@@ -332,6 +332,7 @@ def new_turn(chat_id: str, turn_id: str, text: str) -> Turn:
 
 def lost_call(turn: Turn) -> Call:
     """The ledger's row for an answer whose process died, as far as its last save tells."""
+    output_tokens = count_tokens(turn.reply)
     return Call(
         id=call_id(turn, "answer"),
         kind="answer",
@@ -339,8 +340,9 @@ def lost_call(turn: Turn) -> Call:
         created=turn.updated,
         outcome="lost",
         input_tokens=turn.input_tokens,
-        output_tokens=count_tokens(turn.reply),
+        output_tokens=output_tokens,
         estimated=True,
+        cost=turn.rate.cost(turn.input_tokens, output_tokens) if turn.rate else None,
         chat=turn.chat,
         turn=turn.id,
     )

@@ -267,7 +267,7 @@ class Turn:
     """One question and its answer; `fingerprint` tells a repeated request from another one under the same key.
 
     `run` names this attempt at it in the ledger, where no other attempt's row may take its place; `input_tokens` estimates
-    its prompt.
+    its prompt, and `rate` is what its model cost when it was asked.
     """
 
     id: str
@@ -283,6 +283,7 @@ class Turn:
     citations: tuple[Passage, ...] = ()
     model: str = ""
     input_tokens: int = 0
+    rate: Rate | None = None
     finish_reason: str | None = None
     error: TurnError | None = None
     lease: str | None = None
@@ -322,7 +323,8 @@ class FlowResult:
 class FlowRun:
     """A flow run under a key; `fingerprint` tells a repeated request from another one under the same key.
 
-    `run` names this attempt in the ledger, `result` is a `FlowResult` as text, `input_tokens` estimates the prompt.
+    `run` names this attempt in the ledger, `result` is a `FlowResult` as text, `input_tokens` estimates the prompt, and `rate` is
+    what the model cost when the run began.
     """
 
     id: str
@@ -334,6 +336,7 @@ class FlowRun:
     run: str
     model: str
     input_tokens: int
+    rate: Rate | None = None
     result: str | None = None
     error: TurnError | None = None
     lease: str | None = None
@@ -341,7 +344,10 @@ class FlowRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One paid call, the ledger's row: tokens as the provider counted them, or estimated; times in milliseconds."""
+    """One paid call, the ledger's row: tokens as the provider counted them, or estimated; times in milliseconds.
+
+    `cost` is in picodollars, by what the model cost when it was called; None in rows from before there were prices.
+    """
 
     id: str
     kind: str
@@ -352,6 +358,7 @@ class Call:
     cached_tokens: int = 0
     output_tokens: int = 0
     estimated: bool = False
+    cost: int | None = None
     first_token_ms: float | None = None
     total_ms: float = 0.0
     request_id: str = ""

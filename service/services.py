@@ -82,7 +82,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         seconds=settings.flow_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    ingestion = Ingestion(settings, backends)
+    ingestion = Ingestion(settings, backends, apps)
     asked = asked_for(settings, backends, ingestion, apps, loop)
     own = kinds(ingestion, handler(flows, sources, apps, backends.blobs))
     windows = {queue: cap.window for queue, cap in caps(settings).items()}

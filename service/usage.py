@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias, TypedDict, overload
 
 from service.backends.interfaces import DocumentStore, Path, Query, Write
 from service.backends.interfaces import Set as SetDocument
+from service.errors import ContextTooLong, Unavailable, UpstreamBusy, UpstreamConfig
 from service.models import Call, Scope, timestamp
 from service.records import from_record, to_record
 from service.scope import shared
 
 PAGE = 500
+DECIMALS = 12
+
+UNPAID = (UpstreamBusy, UpstreamConfig, Unavailable, ContextTooLong)
+"""What a provider answers that takes no money: it refused the call, or never had it. What breaks off later is paid."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """The calls of one day (UTC), kind and model together."""
+    """The calls of one day (UTC), kind and model together; `cost` is in picodollars, of all but the `unpriced` calls."""
 
     day: str
     kind: str
     model: str
     calls: int
+    unpriced: int
     input_tokens: int
+    cached_tokens: int
     output_tokens: int
+    cost: int
+
+    @property
+    def cost_usd(self) -> str:
+        return usd(self.cost)
 
 
 def ledger_write(call: Call) -> Write:
@@ -37,6 +50,15 @@ class AppUsageRow(UsageRow):
     """As `UsageRow`, of one user of an app."""
 
     user: str
+
+
+class Totals(TypedDict):
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: str
+    unpriced: int
 
 
 class Usage:
@@ -95,11 +117,46 @@ class Usage:
             seen = {snapshot.path for snapshot in page if snapshot.data["created"] == since}
 
 
-def summed(calls: Iterable[tuple[str, Call]]) -> Iterable[tuple[tuple[str, str, str, str], tuple[int, int, int]]]:
-    """Count calls and their tokens by user, day, kind and model."""
-    sums: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
+Sums: TypeAlias = tuple[int, int, int, int, int, int]
+"""Calls, those without a cost among them, tokens in, of these cached, tokens out, and picodollars."""
+
+
+def summed(calls: Iterable[tuple[str, Call]]) -> Iterable[tuple[tuple[str, str, str, str], Sums]]:
+    """Add up calls by user, day, kind and model."""
+    sums: dict[tuple[str, str, str, str], Sums] = {}
     for user, call in calls:
         key = user, call.created[:10], call.kind, call.model
-        count, tokens_in, tokens_out = sums.get(key, (0, 0, 0))
-        sums[key] = count + 1, tokens_in + call.input_tokens, tokens_out + call.output_tokens
+        count, unpriced, given, cached, out, cost = sums.get(key, (0, 0, 0, 0, 0, 0))
+        sums[key] = (
+            count + 1,
+            unpriced + (call.cost is None),
+            given + call.input_tokens,
+            cached + call.cached_tokens,
+            out + call.output_tokens,
+            cost + (call.cost or 0),
+        )
     return sums.items()
+
+
+def totals(rows: Sequence[UsageRow]) -> Totals:
+    """The sums over rows, by the names that answers have for them."""
+    return {
+        "calls": sum(row.calls for row in rows),
+        "input_tokens": sum(row.input_tokens for row in rows),
+        "cached_tokens": sum(row.cached_tokens for row in rows),
+        "output_tokens": sum(row.output_tokens for row in rows),
+        "cost_usd": usd(sum(row.cost for row in rows)),
+        "unpriced": sum(row.unpriced for row in rows),
+    }
+
+
+@overload
+def usd(picodollars: int) -> str: ...
+@overload
+def usd(picodollars: int | None) -> str | None: ...
+def usd(picodollars: int | None) -> str | None:
+    """Write an amount in USD, exactly: a decimal number without an exponent, as short as it can be."""
+    if picodollars is None:
+        return None
+    whole, part = divmod(picodollars, 10**DECIMALS)
+    return f"{whole}.{part:0{DECIMALS}d}".rstrip("0").rstrip(".")

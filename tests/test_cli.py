@@ -384,7 +384,7 @@ def test_usage_sums_up_what_was_spent(terminal: Terminal, upstream: Upstream) ->
     assert [(row["calls"], row["inputTokens"], row["outputTokens"]) for row in answers] == [(1, 70, 5)]
     assert spent["calls"] == sum(row["calls"] for row in spent["rows"])
     table = terminal.run("usage", "alpha").stdout.splitlines()
-    assert table[0].split("\t") == ["DAY", "KIND", "MODEL", "CALLS", "INPUT TOKENS", "OUTPUT TOKENS"]
+    assert table[0].split("\t") == ["DAY", "KIND", "MODEL", "CALLS", "INPUT TOKENS", "CACHED", "OUTPUT TOKENS", "USD"]
     assert terminal.json("usage", "alpha", "--user", "eve")["calls"] == 0
 
 

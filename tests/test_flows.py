@@ -287,8 +287,9 @@ def test_a_stream_that_breaks_is_a_typed_error_with_its_row(
     assert (answer.status_code, answer.json["code"]) == (status, code)
     assert faults.LEAKED_KEY not in answer.text
     [row] = ledger(flask)
-    assert (row.outcome, row.estimated) == ("failed", True)
-    assert row.input_tokens > 50
+    refused = code in ("upstream_quota", "upstream_config", "context_too_long")
+    assert (row.outcome, row.estimated) == ("failed", not refused)
+    assert (row.input_tokens > 50, bool(row.cost)) == (not refused, not refused)
 
 
 def test_the_whole_has_a_deadline(served: Settings, upstream: Upstream) -> None:

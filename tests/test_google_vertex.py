@@ -25,6 +25,7 @@ from google.cloud.aiplatform_v1.services.match_service.transports.grpc import Ma
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.apps import load
 from service.backends.google.vertex import VertexVectors, datapoints
 from service.backends.google.vertex.failures import FAILURES, MEANINGS, mapped
 from service.backends.google.vertex.sparse import normal, of_passage, of_question
@@ -35,6 +36,7 @@ from service.context import Context
 from service.errors import BadRequest, ConfigError, Unavailable
 from service.models import Passage, Scope
 from service.proof.process import free_port
+from tests.kit.apps import write_app
 from tests.kit.vertex import DEPLOYED, ENDPOINT, VertexServer
 from tests.kit.vertex.door import API, DOMAIN, TOKEN, FrontDoor
 from tests.kit.vertex.index import Point
@@ -273,7 +275,7 @@ def test_no_two_passages_share_an_id(places: list[tuple[Scope, str, int]]) -> No
 class FixedEmbedder:
     """Gives each text a vector of its own, always the same."""
 
-    name, dimensions, batch_size = SPACE, 16, 100
+    name, model, dimensions, batch_size = SPACE, "fixed", 16, 100
 
     def embed(self, texts: Any, *, wait: bool = True) -> Embeddings:
         return Embeddings(np.array([direction(text) for text in texts]), tokens=1)
@@ -287,16 +289,18 @@ def events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("forgotten", [["owner"], ["app", "owner"]])
 def test_what_an_index_finds_of_others_is_told_dropped_and_reported(
-    server: VertexServer, index: VertexVectors, caplog: pytest.LogCaptureFixture, forgotten: list[str]
+    server: VertexServer, index: VertexVectors, caplog: pytest.LogCaptureFixture, forgotten: list[str], tmp_path: Path
 ) -> None:
     fill(index)
+    write_app(tmp_path, ADA.app, "[prices.fixed]\nfree = true\n")
+    app = load(tmp_path / ADA.app)
     context = Context(None, index, FixedEmbedder())  # type: ignore[arg-type]  # a search reads no document
-    own = {passage.text for passage in context.search(ADA, "the same words", 10).passages}
+    own = {passage.text for passage in context.search(ADA, app, "the same words", 10).passages}
     assert own == {"the same words of law ada", "the same words of law None"}
     server.faults.unfiltered = forgotten
     assert (BOB.app, BOB.user) in owners(index, ADA, ask("the same words")), "the hit says what the index has stored"
     with caplog.at_level(logging.ERROR, "brainstem"):
-        found = context.search(ADA, "the same words", 10).passages
+        found = context.search(ADA, app, "the same words", 10).passages
     assert server.faults.fired["unfiltered"]
     assert {passage.text for passage in found} == own
     [event] = events(caplog, "foreign_hits_dropped")

@@ -44,7 +44,7 @@ def documents(services: Services) -> list[AnyOperation]:
     """The operations on a user's documents and on what the app shares, and the search in both."""
 
     def search(call: Call[NoQuery, SearchBody]) -> msgspec.Struct:
-        found = services.context.search(call.scope, call.body.text, call.body.limit)
+        found = services.context.search(call.scope, call.app, call.body.text, call.body.limit)
         if found.call:
             services.usage.record(call.scope, replace(found.call, id=uuid.uuid4().hex))
         return schemas.SearchAnswer([passage_answer(passage) for passage in found.passages])

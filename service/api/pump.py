@@ -38,6 +38,7 @@ from service.chat.prepare import Prepared, Repeated
 from service.conversations import Conversations, describe, refenced
 from service.errors import BrainstemError, DependencyError, StoreError, Unavailable, UpstreamProtocol
 from service.models import Turn, TurnStatus
+from service.usage import usd
 
 SAVE_TRIES = 4
 CHECKPOINT_TRIES = 2
@@ -220,6 +221,7 @@ class Pump:
                 code=error.code if error else None,
                 input_tokens=call.input_tokens,
                 output_tokens=call.output_tokens,
+                cost_usd=usd(call.cost),
                 first_token_ms=None if call.first_token_ms is None else round(call.first_token_ms, 1),
                 total_ms=round(call.total_ms, 1),
             )

@@ -245,13 +245,21 @@ class DataListAnswer(Answer, frozen=True):
     next_cursor: str | None
 
 
+Dollars = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]{1,12})?$", description="USD, exactly, as a decimal number")]
+
+
 class UsageRowAnswer(Answer, frozen=True):
+    """`unpriced` calls are of a time without prices; what they cost is not known."""
+
     day: str
     kind: str
     model: str
     calls: int
     input_tokens: int
+    cached_tokens: int
     output_tokens: int
+    cost_usd: Dollars
+    unpriced: int
 
 
 class AppUsageRowAnswer(UsageRowAnswer, frozen=True):
@@ -264,7 +272,10 @@ class AppUsageAnswer(Answer, frozen=True):
     since: str
     calls: int
     input_tokens: int
+    cached_tokens: int
     output_tokens: int
+    cost_usd: Dollars
+    unpriced: int
     rows: list[AppUsageRowAnswer]
 
 
@@ -272,7 +283,10 @@ class UsageAnswer(Answer, frozen=True):
     since: str
     calls: int
     input_tokens: int
+    cached_tokens: int
     output_tokens: int
+    cost_usd: Dollars
+    unpriced: int
     rows: list[UsageRowAnswer]
 
 

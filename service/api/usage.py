@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from service.api import schemas
@@ -11,7 +9,7 @@ from service.api.routing import AnyOperation, Call, Operation
 from service.api.schemas import DaysQuery
 from service.records import learned
 from service.services import Services
-from service.usage import UsageRow
+from service.usage import totals
 
 
 def usage(services: Services) -> list[AnyOperation]:
@@ -35,17 +33,12 @@ def usage(services: Services) -> list[AnyOperation]:
 
     return [
         Operation(
-            "get_usage", "GET", "/v1/apps/<app>/usage", "member", "Your calls and tokens by day, kind and model",
+            "get_usage", "GET", "/v1/apps/<app>/usage", "member", "Your calls, tokens and costs by day, kind and model",
             get_usage, {200: schemas.UsageAnswer}, query=DaysQuery,
         ),
         Operation(
             "get_app_usage", "GET", "/v1/apps/<app>/shared/usage", "admin",
-            "The calls and tokens of everyone in the app, by day, user, kind and model",
+            "The calls, tokens and costs of everyone in the app, by day, user, kind and model",
             get_app_usage, {200: schemas.AppUsageAnswer}, query=DaysQuery,
         ),
     ]  # fmt: skip
-
-
-def totals(rows: Sequence[UsageRow]) -> dict[str, int]:
-    """The sums over rows, by the names that both answers have for them."""
-    return {name: sum(getattr(row, name) for row in rows) for name in ("calls", "input_tokens", "output_tokens")}

@@ -31,7 +31,7 @@ from service.conversations import Begun, call_id, describe, lease_until, recent_
 from service.errors import BrainstemError, Conflict, DeadlineExceeded, StoreError, UpstreamInterrupted, UpstreamProtocol
 from service.models import Call, Recent, Turn, TurnStatus, timestamp
 from service.tokenizer import count_tokens
-from service.usage import ledger_write
+from service.usage import UNPAID, ledger_write
 
 MAX_REPLY_BYTES = 400_000
 
@@ -158,7 +158,7 @@ class TurnMachine:
             status = TurnStatus.FAILED
         self._set(status, at, lease=None)
         self.turn = replace(self.turn, finish_reason=self._finish, error=describe(error) if error else None)
-        self.call = self._ledger_row(at)
+        self.call = self._ledger_row(at, unpaid=status is TurnStatus.FAILED and isinstance(error, UNPAID))
         return self._save_end()
 
     def _save_end(self) -> list[Effect]:
@@ -209,10 +209,13 @@ class TurnMachine:
     def _wall(self, at: float) -> datetime:
         return self._epoch + timedelta(seconds=at - self._started)
 
-    def _ledger_row(self, at: float) -> Call:
-        """The ledger's row: the provider's count, or an estimate where it gave none."""
-        usage = self._usage or Usage(self.turn.input_tokens, count_tokens(self.turn.reply))
-        first = self._first_token
+    def _ledger_row(self, at: float, *, unpaid: bool = False) -> Call:
+        """The ledger's row: the provider's count, or an estimate where it gave none but is to be paid."""
+        estimated = self._usage is None and not unpaid
+        usage = self._usage or Usage(0, 0)
+        if estimated:
+            usage = Usage(self.turn.input_tokens, count_tokens(self.turn.reply))
+        first, rate = self._first_token, self.turn.rate
         return Call(
             id=call_id(self.turn, "answer"),
             kind="answer",
@@ -222,7 +225,8 @@ class TurnMachine:
             input_tokens=usage.input_tokens,
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
-            estimated=self._usage is None,
+            estimated=estimated,
+            cost=rate.cost(usage.input_tokens, usage.output_tokens, usage.cached_tokens) if rate else None,
             first_token_ms=None if first is None else (first - self._started) * 1000,
             total_ms=(at - self._started) * 1000,
             request_id=self.request_id,

@@ -81,13 +81,16 @@ class Turns:
             if recent is None and limit:
                 recent = self._conversations.history(scope, begun.turn, limit)
             retrieved = self._found(found) if found else Retrieved()
+            rate = app.rate(app.file.model.name or self._model)
             prompt = build(app, text, recent.exchanges if recent else (), user_data(app, begun.beside), retrieved)
         except BrainstemError as error:
             self._abandon(scope, found)
             self._fail(scope, begun.turn, begun.version, error)
             raise
         request = self._request(app, begun.turn, prompt)
-        turn = replace(begun.turn, citations=prompt.passages, model=request.model, input_tokens=prompt.tokens)
+        turn = replace(
+            begun.turn, citations=prompt.passages, model=request.model, input_tokens=prompt.tokens, rate=rate
+        )
         calls = [search_row(retrieved.call, turn, request_id)] if retrieved.call else []
         accepted = replace(begun, turn=turn, recent=recent)
         machine = TurnMachine(accepted, begun.version, calls, self._pace, request_id)

@@ -27,7 +27,7 @@ def search(app: str, query: str, limit: int, user: str, shared: bool, as_json: b
     if not query.strip():
         raise Unprocessable("The query is empty.")
     opened = open_app(app, None if shared else user)
-    found = opened.services.context.search(opened.scope, query, limit)
+    found = opened.services.context.search(opened.scope, opened.app, query, limit)
     if found.call:
         opened.services.usage.record(opened.scope, replace(found.call, id=uuid.uuid4().hex))
     if as_json:

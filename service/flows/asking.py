@@ -9,8 +9,9 @@ from contextlib import aclosing
 from service import logging as log
 from service.backends.interfaces import Delta, Finish, LanguageModel, ModelRequest, Usage
 from service.errors import BrainstemError, InvalidOutput, UpstreamInterrupted, UpstreamProtocol
-from service.models import Call, timestamp
+from service.models import Call, Rate, timestamp
 from service.tokenizer import count_tokens
+from service.usage import UNPAID, usd
 
 MAX_ANSWER_CHARS = 200_000
 """So many, of at most four bytes each, still fit into a stored document."""
@@ -24,6 +25,7 @@ class Asking:
     def __init__(
         self,
         request: ModelRequest,
+        rate: Rate,
         call_id: str,
         flow: str | None,
         request_id: str,
@@ -32,6 +34,7 @@ class Asking:
         kind: str = "flow",
     ) -> None:
         self._request = request
+        self._rate = rate
         self._id = call_id
         self._flow = flow
         self._request_id = request_id
@@ -43,6 +46,7 @@ class Asking:
         self._pieces: list[str] = []
         self._characters = 0
         self._usage: Usage | None = None
+        self._unpaid = False
         self.finish: str | None = None
         self.outcome = "interrupted"
         """What becomes of the call: `completed`, `invalid`, `failed` or `interrupted`."""
@@ -58,7 +62,8 @@ class Asking:
                 async for events in stream:
                     for event in events:
                         self._hear(event)
-        except BrainstemError:
+        except BrainstemError as error:
+            self._unpaid = isinstance(error, UNPAID) and not self._pieces
             # An answer that the model ended is whole, whatever came after.
             if self.finish is None:
                 self.outcome = "failed"
@@ -88,9 +93,11 @@ class Asking:
                 self._usage = event
 
     def row(self) -> Call:
-        """The ledger's row: the provider's count, or an estimate where it gave none."""
-        estimated = self._usage is None
-        usage = self._usage or Usage(estimate(self._request), count_tokens(self.text))
+        """The ledger's row: the provider's count, or an estimate where it gave none but is to be paid."""
+        estimated = self._usage is None and not self._unpaid
+        usage = self._usage or Usage(0, 0)
+        if estimated:
+            usage = Usage(estimate(self._request), count_tokens(self.text))
         first = self._first
         return Call(
             id=self._id,
@@ -102,6 +109,7 @@ class Asking:
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
             estimated=estimated,
+            cost=self._rate.cost(usage.input_tokens, usage.output_tokens, usage.cached_tokens),
             first_token_ms=None if first is None else (first - self._began) * 1000,
             total_ms=(self._ended - self._began) * 1000,
             request_id=self._request_id,
@@ -122,6 +130,7 @@ class Asking:
             outcome=row.outcome,
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
+            cost_usd=usd(row.cost),
             first_token_ms=None if row.first_token_ms is None else round(row.first_token_ms, 1),
             total_ms=round(row.total_ms, 1),
         )

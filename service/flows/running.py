@@ -67,7 +67,8 @@ class Flows:
         budget = app.file.context.token_budget
         tokens = check_budget(messages_of(flow, given, {}), budget)
         model = flow.model.name or app.file.model.name or self._model.name
-        begun = self._runs.begin(scope, new_run(name, key, given, model, tokens)) if key else None
+        rate = app.rate(model)
+        begun = self._runs.begin(scope, new_run(name, key, given, model, rate, tokens)) if key else None
         run = begun.run.run if begun else uuid.uuid4().hex
         return Prepared(
             scope=scope,
@@ -76,6 +77,7 @@ class Flows:
             budget=budget,
             readings=None if flow.sources else {},
             model=model,
+            rate=rate,
             run=run,
             request_id=request_id,
             begun=begun,

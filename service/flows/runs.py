@@ -13,7 +13,7 @@ import msgspec
 from service.backends.interfaces import Create, DocumentStore, Path, Snapshot, Update, Write
 from service.conversations import describe, expired
 from service.errors import BrainstemError, Conflict, DependencyError, IdempotencyMismatch, StoreError
-from service.models import JSON, Call, FlowResult, FlowRun, JobStatus, Scope, from_now, timestamp
+from service.models import JSON, Call, FlowResult, FlowRun, JobStatus, Rate, Scope, from_now, timestamp
 from service.records import from_record, to_record, to_text
 from service.usage import ledger_write
 
@@ -145,7 +145,7 @@ def path_of(run: FlowRun) -> Path:
     return ("flows", run.id)
 
 
-def new_run(flow: str, key: str, given: Mapping[str, JSON], model: str, tokens: int) -> FlowRun:
+def new_run(flow: str, key: str, given: Mapping[str, JSON], model: str, rate: Rate, tokens: int) -> FlowRun:
     """A run as it begins; its id follows from the flow and the key."""
     now = timestamp()
     return FlowRun(
@@ -158,6 +158,7 @@ def new_run(flow: str, key: str, given: Mapping[str, JSON], model: str, tokens: 
         run=uuid.uuid4().hex,
         model=model,
         input_tokens=tokens,
+        rate=rate,
     )
 
 
@@ -187,5 +188,6 @@ def lost_call(run: FlowRun) -> Call:
         outcome="lost",
         input_tokens=run.input_tokens,
         estimated=True,
+        cost=run.rate.cost(run.input_tokens) if run.rate else None,
         flow=run.flow,
     )

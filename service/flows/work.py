@@ -28,7 +28,7 @@ from service.flows.runs import Begun, call_id
 from service.flows.sources import Reading
 from service.json_schema import Fault
 from service.loop import Loop
-from service.models import JSON, Call, FlowResult, Scope
+from service.models import JSON, Call, FlowResult, Rate, Scope
 from service.tokenizer import count_tokens
 from service.usage import ledger_write
 
@@ -59,7 +59,7 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A run that nothing refused. `run` begins the ledger ids of its calls; `begun` is there if it has a key.
+    """A run that nothing refused. `rate` is what its model costs. `run` begins the ledger ids of its calls; `begun` is there if it has a key.
 
     Its prompt is made once its sources are read: `readings`, or None if they are to be asked yet.
     """
@@ -70,6 +70,7 @@ class Prepared:
     budget: int
     readings: Readings | None
     model: str
+    rate: Rate
     run: str
     request_id: str
     job: str | None = None
@@ -145,7 +146,8 @@ class Work:
     async def _ask(self, messages: tuple[Message, ...], number: int) -> Asking:
         prepared = self._prepared
         request = self._request(messages)
-        asking = Asking(request, call_id(prepared.run, number), prepared.flow.name, prepared.request_id, prepared.job)
+        name, call = prepared.flow.name, call_id(prepared.run, number)
+        asking = Asking(request, prepared.rate, call, name, prepared.request_id, prepared.job)
         self._asked.append(asking)
         try:
             await asking.ask(self._model)

@@ -170,6 +170,7 @@ class Moving:
 
     def _embed(self, scope: Scope, document: Document, numbers: Sequence[int]) -> bool:
         """Embed chunks anew from their stored text; return False if there is none."""
+        rate = self._app.rate(self._embedder.model)
         for some in batches(numbers, self._embedder.batch_size):
             groups = group_paths(documents_path(scope, document.id), some)
             stored = read_chunks(self._documents, scope, groups)
@@ -187,6 +188,7 @@ class Moving:
                 outcome="ok",
                 input_tokens=embeddings.tokens,
                 estimated=embeddings.estimated,
+                cost=rate.cost(embeddings.tokens),
                 total_ms=(time.monotonic() - start) * 1000,
             )
             self._documents.commit(scope, [ledger_write(call)])

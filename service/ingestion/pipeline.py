@@ -13,6 +13,7 @@ from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
 
+from service.apps import AppCatalog
 from service.backends.interfaces import (
     Backends,
     Create,
@@ -31,7 +32,7 @@ from service.ingestion.chunks import chunk, embedding_text
 from service.ingestion.kept import KeptVectors, name_of
 from service.ingestion.pacing import PacedEmbedder
 from service.ingestion.sandbox import Limits, read
-from service.models import Call, Chunk, Document, JobStatus, Passage, Scope, from_now, timestamp
+from service.models import Call, Chunk, Document, JobStatus, Passage, Rate, Scope, from_now, timestamp
 from service.records import from_record, to_record
 from service.usage import ledger_write
 
@@ -73,8 +74,9 @@ class Fenced:
 class Ingestion:
     """The documents of a scope and how they become searchable; `embedder` keeps the pace of this process's ingestion."""
 
-    def __init__(self, settings: Settings, backends: Backends) -> None:
+    def __init__(self, settings: Settings, backends: Backends, apps: AppCatalog) -> None:
         self._settings = settings
+        self._apps = apps
         self._documents = backends.documents
         self._vectors = backends.vectors
         self._embedder = self.embedder = PacedEmbedder(backends.embedder)
@@ -263,7 +265,7 @@ class Ingestion:
     ) -> tuple[list[Entry], int]:
         """Return the entries of all chunks, and the tokens that those took which no earlier attempt had embedded."""
         entries: list[Entry] = []
-        tokens = 0
+        tokens, rate = 0, self._apps.get(scope.app).rate(self.embedder.model)
         attempt = uuid.uuid4().hex  # names the rows of the ledger, for another attempt pays for others
         several = len(chunks) > self._embedder.batch_size  # of a single batch, keeping it costs more than it saves
         kept = self._kept.names(scope, document.id) if several else set()
@@ -272,7 +274,7 @@ class Ingestion:
             name = name_of(document.id, self._embedder.name, texts)
             vectors = self._kept.find(scope, name, len(texts)) if name in kept else None
             if vectors is None:
-                embeddings = self._pay(scope, texts, f"{attempt}.{n}", job)
+                embeddings = self._pay(scope, texts, rate, f"{attempt}.{n}", job)
                 vectors, tokens = embeddings.vectors, tokens + embeddings.tokens
                 embedded(len(entries) + len(batch))
                 if several:
@@ -283,7 +285,7 @@ class Ingestion:
             ]
         return entries, tokens
 
-    def _pay(self, scope: Scope, texts: Sequence[str], call_id: str, job: str) -> Embeddings:
+    def _pay(self, scope: Scope, texts: Sequence[str], rate: Rate, call_id: str, job: str) -> Embeddings:
         """Embed texts, and have the call on record."""
         start = time.monotonic()
         embeddings = self._embedder.embed(texts)
@@ -295,6 +297,7 @@ class Ingestion:
             outcome="ok",
             input_tokens=embeddings.tokens,
             estimated=embeddings.estimated,
+            cost=rate.cost(embeddings.tokens),
             total_ms=(time.monotonic() - start) * 1000,
             job=job,
         )

@@ -165,7 +165,8 @@ class Summarising:
         """Return the answer; raises as `Asker.ask` does, once the call is on record that came to nothing."""
         self._asked += 1
         job = self._attempt.job
-        asking = Asking(request, f"{job.id}.{job.attempts}.{self._asked}", None, "", job.id, kind="summary")
+        rate = self._app.rate(request.model)
+        asking = Asking(request, rate, f"{job.id}.{job.attempts}.{self._asked}", None, "", job.id, kind="summary")
         try:
             self._asker.ask(asking, self._attempt)
             if not asking.text.strip():
