@@ -87,6 +87,9 @@ class Settings:
     openai_base_url: str = setting("", "Base URL of a compatible endpoint: Ollama, vLLM, Vertex AI …")
     chat_model: str = setting("gpt-5-mini", "Model that answers, where an app names none")
     embedding_model: str = setting("text-embedding-3-small", "Model that embeds, when the embedder is `openai`")
+    free_models: str = setting(
+        "", "Models that cost nothing in any app, as on a machine of your own: names, with commas"
+    )
     embedding_dimensions: int = setting(0, "Dimensions to ask of the embedding model; 0 is the model's own number")
     stand_in_words_per_second: int = setting(60, "How fast the offline stand-in model streams; 0 is at once")
 
@@ -155,6 +158,11 @@ class Settings:
         if missing:
             listed = "; ".join(f"{variable(f)} ({f.metadata['help']})" for f in missing)
             raise ConfigError(f"{purpose} needs settings that are missing: {listed}.")
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The models that cost nothing in any app."""
+        return frozenset(name.strip() for name in self.free_models.split(",") if name.strip())
 
     def rows(self) -> Iterator[tuple[str, str, bool, str]]:
         """Yield (variable, value, whether it differs from the default, help) of each setting, secrets masked."""

@@ -71,7 +71,7 @@ def assemble(settings: Settings, backends: Backends) -> Services:
         threads=settings.threads,
         seconds=settings.stage_seconds,
     )
-    apps = AppCatalog(settings.apps_dir, Defaults(backends.model.name, backends.embedder.model))
+    apps = AppCatalog(settings.apps_dir, Defaults(backends.model.name, backends.embedder.model, settings.free))
     loop = Loop()
     sources = Sources()
     flows = Flows(

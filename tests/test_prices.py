@@ -109,6 +109,16 @@ def test_the_server_does_not_start_with_an_app_whose_model_has_no_price(served: 
     assert upstream.requests == []  # not even its dimensions were asked for
 
 
+def test_a_model_that_is_free_for_all_apps_needs_no_word_of_any_and_yields_to_theirs(served: Settings) -> None:
+    write_app(served.apps_dir, "beta", "[prices.llama]\ninput = 1\noutput = 2\n")
+    app = create_app(replace(served, chat_model="llama", embedding_model="nomic", free_models="llama, nomic,"))
+    apps = app.extensions["brainstem"].apps
+    assert apps.get("alpha").rate("llama") == apps.get("beta").rate("nomic") == Rate(0, 0, 0)
+    assert apps.get("beta").rate("llama") == Rate(1_000_000, 1_000_000, 2_000_000)
+    with pytest.raises(ConfigError, match="FREE_MODELS"):
+        create_app(replace(served, chat_model="llama", embedding_model="nomic", free_models="llama"))
+
+
 def test_a_running_server_calls_no_model_that_loses_its_price(
     served: Settings, upstream: Upstream, flask: Flask
 ) -> None:

@@ -114,10 +114,11 @@ class AppFile(Table, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The models of the settings: which answers where an app names none, and which embeds."""
+    """The models of the settings: which answers where an app names none, which embeds, and which cost nothing."""
 
     model: str
     embedder: str
+    free: frozenset[str] = frozenset()
 
 
 class App(Table, frozen=True):
@@ -211,13 +212,19 @@ def load_stamped(folder: Path, defaults: Defaults | None) -> tuple[tuple[int, ..
     if not APP_ID.fullmatch(folder.name):
         raise ConfigError(f"{folder}: an app's folder is named with a-z, 0-9 and -, starts with a letter, 32 at most.")
     before = stamp(folder / "app.toml")
-    file = read_file(folder / "app.toml")
+    file = priced(read_file(folder / "app.toml"), defaults)
     stamped = before, *(file_stamp(folder, name) for name in file.names)
     flows = {name: load_flow(folder, name, flow, flow.model or file.model) for name, flow in file.flows.items()}
     app = App(folder.name, file, read_prompt(folder, "prompt", file.prompt), flows)
     if defaults:
         check_prices(folder / "app.toml", app.asked(defaults), file.prices, file.context.token_budget)
     return stamped, app
+
+
+def priced(file: AppFile, defaults: Defaults | None) -> AppFile:
+    """Return an app's file with the models that cost nothing in any app; what it says of one itself stands."""
+    free = dict.fromkeys(defaults.free if defaults else (), Price(free=True))
+    return msgspec.structs.replace(file, prices={**free, **file.prices})
 
 
 def read_file(path: Path) -> AppFile:

@@ -97,7 +97,7 @@ def unpriced(models: Sequence[str]) -> str:
     named, tables = " and ".join(f"`{m}`" for m in models), " and ".join(f'[prices."{m}"]' for m in models)
     return (
         f"no price is known of {named}, and nothing is called without one. Add {tables}, with `input` and `output` in USD per "
-        "million tokens, or with `free = true` where it costs nothing, as on a machine of your own."
+        "million tokens, or with `free = true` where it costs nothing. What costs nothing in any app may stand in FREE_MODELS."
     )
 
 

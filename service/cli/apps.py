@@ -153,7 +153,7 @@ def defaults(settings: Settings) -> Defaults | None:
         backends = registry.build(settings)
     except ConfigError:
         return None
-    return Defaults(backends.model.name, backends.embedder.model)
+    return Defaults(backends.model.name, backends.embedder.model, settings.free)
 
 
 def examine(folder: Path, models: Defaults | None = None) -> App | str:
