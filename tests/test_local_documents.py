@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
 import struct
@@ -21,6 +22,7 @@ from service.backends.interfaces import Create, DocumentStore, Query, Set, Updat
 from service.backends.local.documents import SQLiteDocuments
 from service.backends.local.queries import select
 from service.backends.local.secrets import EnvironmentSecrets
+from service.backends.local.sqlite import Database
 from service.config import Settings
 from service.errors import AlreadyExists, TooLarge, Unavailable
 from service.models import JSON, Scope
@@ -300,6 +302,37 @@ def test_of_commits_that_come_together_each_fails_alone(documents: DocumentStore
         old = "old" if where == "chats" else None
         values = [snapshot.data["n"] if snapshot else None for snapshot in found]
         assert values == [n if n % 2 else old for n in range(16)]
+
+
+class Dawdling:
+    """A lock whoever leaves which goes on a moment later, as a thread does that the machine takes the processor from."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        time.sleep(random.uniform(0, 0.004))
+
+
+def test_who_comes_just_as_another_ends_is_written_too(tmp_path: Path) -> None:
+    database = Database(tmp_path / "it.sqlite3", ["CREATE TABLE IF NOT EXISTS it (n INTEGER)"], "It")
+    database._lock = Dawdling()  # type: ignore[assignment]  # the moment is too short to be met otherwise
+
+    def write(n: int) -> None:
+        for _ in range(20):
+            time.sleep(random.uniform(0, 0.004))
+            database.commit(lambda db: db.execute("INSERT INTO it VALUES (?)", (n,)))
+
+    with ThreadPoolExecutor(8) as threads:
+        writing = [threads.submit(write, n) for n in range(8)]
+        for one in writing:
+            one.result(60)
+    with database.read() as db:
+        assert db.execute("SELECT count(*) FROM it").fetchone() == (160,)
 
 
 def test_no_commit_of_many_threads_that_was_acknowledged_is_lost_by_kill_9(

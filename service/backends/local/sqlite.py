@@ -126,8 +126,11 @@ class Database:
         commit = Commit(work)
         with self._lock:
             self._waiting.append(commit)
-            self._leader = self._leader or commit
-        if self._leader is not commit and not commit.woken.acquire(timeout=QUEUE_SECONDS):
+            leads = self._leader is None
+            if leads:
+                self._leader = commit
+        # Who did not lead then is woken once, also if it leads by now.
+        if not leads and not commit.woken.acquire(timeout=QUEUE_SECONDS):
             self._withdraw(commit)
             commit.woken.acquire()
         if self._leader is commit:
