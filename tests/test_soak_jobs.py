@@ -51,7 +51,8 @@ from tests.kit.upstream import Upstream
 from tests.kit.upstream.replies import Answer
 
 FULL = os.environ.get("BRAINSTEM_TEST_10000_JOBS") == "1"
-JOBS = {"local": 10_000, "google": 1_000} if FULL else {"local": 2_000, "google": 120}
+JOBS = {"local": 10_000, "google": 1_000} if FULL else {"local": 2_000}
+"""A few on Google's backends would not meet every fault, so there are none unless there are many."""
 SECONDS = 3600 if FULL else 600
 SEED = 20_261
 APPS, USERS = ("alpha", "beta"), ("ada", "bob", "eve")
@@ -292,7 +293,7 @@ class CloudSoak(Soak):
         return {"twice": (copies, len(deliveries) - copies), "lost": (lost, calls)}
 
 
-@pytest.fixture(params=["local", "google"])
+@pytest.fixture(params=[*JOBS])
 def soak(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Soak]:
     upstream.always(Answer(['{"good": true}'], usage=TOKENS, pause=0.02))
     with ExitStack() as stack:
