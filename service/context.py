@@ -15,10 +15,11 @@ from service.apps import App
 from service.backends.interfaces import DocumentStore, Embedder, Message, Path, Search, Snapshot, VectorIndex
 from service.chunks import group_paths, read_chunks
 from service.errors import ContextTooLong
-from service.models import JSON, Call, Chunk, Exchange, Passage, Scope, timestamp
+from service.models import JSON, Call, Chunk, Exchange, Passage, Scope
 from service.records import to_text
 from service.scope import shared
 from service.tokenizer import count_tokens
+from service.usage import embedding_call
 
 T = TypeVar("T")
 
@@ -93,17 +94,7 @@ class Context:
         own = [hit.passage for hit in hits if hit.app == scope.app and hit.user in (scope.user, None)]
         if len(own) < len(hits):
             log.event("foreign_hits_dropped", logging.ERROR, app=scope.app, hits=len(hits) - len(own))
-        call = Call(
-            id="",
-            kind="embedding",
-            model=self._embedder.name,
-            created=timestamp(),
-            outcome="ok",
-            input_tokens=embeddings.tokens,
-            estimated=embeddings.estimated,
-            cost=rate.cost(embeddings.tokens),
-            total_ms=(time.monotonic() - start) * 1000,
-        )
+        call = embedding_call(self._embedder.name, embeddings, rate, start)
         return Retrieved(tuple(own), call=call)
 
     def retrieve(self, scope: Scope, app: App, text: str) -> Retrieved:

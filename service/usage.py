@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias, TypedDict, overload
 
-from service.backends.interfaces import DocumentStore, Path, Query, Write
+from service.backends.interfaces import DocumentStore, Embeddings, Path, Query, Write
 from service.backends.interfaces import Set as SetDocument
 from service.errors import ContextTooLong, Unavailable, UpstreamBusy, UpstreamConfig
-from service.models import Call, Scope, timestamp
+from service.models import Call, Rate, Scope, timestamp
 from service.records import from_record, to_record
 from service.scope import shared
 
@@ -43,6 +44,24 @@ class UsageRow:
 def ledger_write(call: Call) -> Write:
     """The write that records a call; its id is deterministic, so that a repeated commit counts it once."""
     return SetDocument(("calls", call.id), to_record(call))
+
+
+def embedding_call(
+    model: str, embeddings: Embeddings, rate: Rate, began: float, *, id: str = "", job: str | None = None
+) -> Call:
+    """The row of a call that embedded texts; `began` is when, by the monotonic clock, and it ends now."""
+    return Call(
+        id=id,
+        kind="embedding",
+        model=model,
+        created=timestamp(),
+        outcome="ok",
+        input_tokens=embeddings.tokens,
+        estimated=embeddings.estimated,
+        cost=rate.cost(embeddings.tokens),
+        total_ms=(time.monotonic() - began) * 1000,
+        job=job,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from service.ingestion.chunks import embedding_text
 from service.ingestion.inventory import Listing, documents_of, pages
 from service.ingestion.marks import Key, Mark, Marks, mark_of
 from service.ingestion.pipeline import batches, passage_of
-from service.models import Call, Document, JobStatus, Scope, timestamp
+from service.models import Document, JobStatus, Scope
 from service.records import from_record
 from service.scope import local
-from service.usage import ledger_write
+from service.usage import embedding_call, ledger_write
 
 PASSES = 20
 """More than any app needs whose documents are not being changed all the time."""
@@ -180,17 +180,7 @@ class Moving:
                 return False
             start = time.monotonic()
             embeddings = self._embedder.embed([embedding_text(document.title, chunk) for chunk in chunks])
-            call = Call(
-                id=uuid.uuid4().hex,
-                kind="embedding",
-                model=self._embedder.name,
-                created=timestamp(),
-                outcome="ok",
-                input_tokens=embeddings.tokens,
-                estimated=embeddings.estimated,
-                cost=rate.cost(embeddings.tokens),
-                total_ms=(time.monotonic() - start) * 1000,
-            )
+            call = embedding_call(self._embedder.name, embeddings, rate, start, id=uuid.uuid4().hex)
             self._documents.commit(scope, [ledger_write(call)])
             passages = [passage_of(document, chunk, shared=scope.user is None) for chunk in chunks]
             made = zip(passages, embeddings.vectors, strict=True)

@@ -32,9 +32,9 @@ from service.ingestion.chunks import chunk, embedding_text
 from service.ingestion.kept import KeptVectors, name_of
 from service.ingestion.pacing import PacedEmbedder
 from service.ingestion.sandbox import Limits, read
-from service.models import Call, Chunk, Document, JobStatus, Passage, Rate, Scope, from_now, timestamp
+from service.models import Chunk, Document, JobStatus, Passage, Rate, Scope, from_now, timestamp
 from service.records import from_record, to_record
-from service.usage import ledger_write
+from service.usage import embedding_call, ledger_write
 
 T = TypeVar("T")
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -289,18 +289,7 @@ class Ingestion:
         """Embed texts, and have the call on record."""
         start = time.monotonic()
         embeddings = self._embedder.embed(texts)
-        call = Call(
-            id=call_id,
-            kind="embedding",
-            model=self._embedder.name,
-            created=timestamp(),
-            outcome="ok",
-            input_tokens=embeddings.tokens,
-            estimated=embeddings.estimated,
-            cost=rate.cost(embeddings.tokens),
-            total_ms=(time.monotonic() - start) * 1000,
-            job=job,
-        )
+        call = embedding_call(self._embedder.name, embeddings, rate, start, id=call_id, job=job)
         self._documents.commit(scope, [ledger_write(call)])
         return embeddings
 
